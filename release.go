@@ -1,0 +1,94 @@
+package maru
+
+import "time"
+
+// Release is immutable: one service's image, configuration and secret versions at one moment. Its
+// number is that of the rollout that brought it, so that a rollout's number names a state of the app.
+type Release struct {
+	Service  ServiceID                `json:"service"`
+	Number   int                      `json:"number"`
+	Image    string                   `json:"image"` // reference with digest: NAME@sha256:…
+	Spec     Service                  `json:"spec"`
+	Networks map[string]Network       `json:"networks,omitempty"` // those that Spec.Networks names
+	Volumes  map[string]Volume        `json:"volumes,omitempty"`  // those that Spec.Container.Mounts names
+	Configs  map[string]Config        `json:"configs,omitempty"`  // those that Spec.Configs names
+	Secrets  map[string]SecretVersion `json:"secrets,omitempty"`
+	Source   string                   `json:"source,omitempty"` // commit, or digest of the build context
+	Created  time.Time                `json:"created"`
+	By       string                   `json:"by"`
+	Message  string                   `json:"message,omitempty"`
+}
+
+// SecretVersion is a secret as a release uses it.
+type SecretVersion struct {
+	Name    string `json:"name"`
+	Version int    `json:"version"`
+}
+
+// Workload names the workload that the release runs as.
+func (r Release) Workload() WorkloadID { return r.Service.Workload(Itoa(r.Number)) }
+
+// ServiceState is what a service is to be now. There is one for each service of each deployed app.
+type ServiceState struct {
+	Service        ServiceID         `json:"service"`
+	Release        int               `json:"release"`           // serving, or the last that did; 0: none yet
+	Serving        []Weight          `json:"serving,omitempty"` // where traffic goes; empty: all to Release
+	Replicas       int               `json:"replicas"`          // wanted of Release
+	Scaled         bool              `json:"scaled,omitempty"`  // Replicas was set by maru scale: deploys keep it
+	Stopped        bool              `json:"stopped,omitempty"`
+	VirtualAddress Addresses         `json:"virtualAddress"`
+	Protocols      map[uint16]string `json:"protocols,omitempty"` // recognized on the first ready instance of Release
+	HostPorts      map[string]uint16 `json:"hostPorts,omitempty"` // picked by the server, by "target/protocol"
+}
+
+// Weight is a release's share of traffic, relative to the others.
+type Weight struct {
+	Release int `json:"release"`
+	Weight  int `json:"weight"`
+}
+
+// RolloutPhase is how far a rollout, or one service of it, is.
+type RolloutPhase string
+
+// The phases. Succeeded, Failed, RolledBackPhase and Superseded are final.
+const (
+	Pending         RolloutPhase = "pending"   // waits for what it depends on
+	Releasing       RolloutPhase = "releasing" // its release step runs
+	Starting        RolloutPhase = "starting"  // new instances become ready
+	Draining        RolloutPhase = "draining"  // traffic is moved; the old instances finish
+	Succeeded       RolloutPhase = "succeeded"
+	RollingBack     RolloutPhase = "rolling-back"
+	RolledBackPhase RolloutPhase = "rolled-back"
+	Failed          RolloutPhase = "failed"
+	Superseded      RolloutPhase = "superseded" // a newer rollout took over
+)
+
+// Rollout moves services of one app from their releases to others. An app has at most one that is
+// not final; it succeeds or goes back as a whole.
+type Rollout struct {
+	Scope    Scope                     `json:"scope"`
+	Number   int                       `json:"number"` // counts per app and environment, from 1
+	Phase    RolloutPhase              `json:"phase"`
+	Services map[string]ServiceRollout `json:"services"`          // that change; by name
+	Removed  []string                  `json:"removed,omitempty"` // services that are gone from the file
+	Reason   string                    `json:"reason,omitempty"`  // why it failed, in words
+	Cause    string                    `json:"cause"`             // deploy, rollback, restart, scale
+	Of       int                       `json:"of,omitempty"`      // rollback: the rollout whose state comes back
+	By       string                    `json:"by"`
+	Started  time.Time                 `json:"started"`
+	Ended    time.Time                 `json:"ended,omitzero"`
+}
+
+// ServiceRollout is one service's part in a rollout.
+type ServiceRollout struct {
+	From   int          `json:"from"` // release before; 0: none
+	To     int          `json:"to"`
+	Phase  RolloutPhase `json:"phase"`
+	Since  time.Time    `json:"since"` // of Phase
+	Reason string       `json:"reason,omitempty"`
+}
+
+// Final tells whether the phase is one that nothing follows.
+func (p RolloutPhase) Final() bool {
+	return p == Succeeded || p == Failed || p == RolledBackPhase || p == Superseded
+}
