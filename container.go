@@ -51,6 +51,7 @@ type Mount struct {
 	Source      string    `json:"source,omitempty"` // volume: key in App.Volumes, or "" for an anonymous one; bind: host path; image: reference
 	Target      string    `json:"target"`
 	ReadOnly    bool      `json:"readOnly,omitempty"`
+	Shared      bool      `json:"shared,omitempty"`  // volume: two releases may hold it at once, because the file says so
 	NoCopy      bool      `json:"noCopy,omitempty"`  // volume: don't start as a copy of what the image has there
 	Subpath     string    `json:"subpath,omitempty"` // of the volume
 	Size        int64     `json:"size,omitempty"`    // tmpfs: bytes

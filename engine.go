@@ -247,6 +247,12 @@ type Images interface {
 	Prune(ctx context.Context, keep []string) ([]Image, error)
 }
 
+// ImageSaver writes images where [Images.Load] can take them from again.
+type ImageSaver interface {
+	// SaveImages writes an OCI archive with the images, for this machine's platform; NotFound.
+	SaveImages(ctx context.Context, refs []string, w io.Writer) error
+}
+
 // PullOptions says how to fetch an image.
 type PullOptions struct {
 	Platform string `json:"platform,omitempty"` // os/arch[/variant]; "": this machine's

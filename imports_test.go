@@ -38,7 +38,7 @@ var allowed = []struct {
 	{"api", []string{"api"}, "generated from the contract"},
 	{"server", []string{".", "api", "internal", "server"}, "handlers reach roles through interfaces"},
 	{"client", []string{".", "api", "internal"}, "the far side of the same contracts"},
-	{"cli", []string{".", "client", "compose", "internal", "cli"}, "commands speak to a server only"},
+	{"cli", []string{".", "api", "client", "compose", "internal", "cli"}, "commands speak to a server only, and print what the API says"},
 	{"web", []string{".", "client", "internal"}, "the dashboard is a client"},
 	{"", []string{}, "the nouns know nobody"},
 }

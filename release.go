@@ -72,7 +72,8 @@ type Rollout struct {
 	Services map[string]ServiceRollout `json:"services"`          // that change; by name
 	Removed  []string                  `json:"removed,omitempty"` // services that are gone from the file
 	Reason   string                    `json:"reason,omitempty"`  // why it failed, in words
-	Cause    string                    `json:"cause"`             // deploy, rollback, restart, scale
+	After    map[string]int            `json:"after,omitempty"`   // the release of each service once it succeeded
+	Cause    string                    `json:"cause"`             // deploy, rollback, restart, remove
 	Of       int                       `json:"of,omitempty"`      // rollback: the rollout whose state comes back
 	By       string                    `json:"by"`
 	Started  time.Time                 `json:"started"`
@@ -81,11 +82,14 @@ type Rollout struct {
 
 // ServiceRollout is one service's part in a rollout.
 type ServiceRollout struct {
-	From   int          `json:"from"` // release before; 0: none
-	To     int          `json:"to"`
-	Phase  RolloutPhase `json:"phase"`
-	Since  time.Time    `json:"since"` // of Phase
-	Reason string       `json:"reason,omitempty"`
+	From     int          `json:"from"` // release before; 0: none
+	To       int          `json:"to"`   // as From: the release that runs is to be ready again, as after a stop
+	Phase    RolloutPhase `json:"phase"`
+	Since    time.Time    `json:"since"` // of Phase
+	Reason   string       `json:"reason,omitempty"`
+	Fresh    bool         `json:"fresh,omitempty"`    // To has never run: its release step is to run, and a job itself
+	Replicas int          `json:"replicas,omitempty"` // wanted before
+	Stopped  bool         `json:"stopped,omitempty"`  // it was stopped before
 }
 
 // Final tells whether the phase is one that nothing follows.

@@ -53,8 +53,17 @@ type Certificate struct {
 
 // TrafficReport is what a data plane tells of itself.
 type TrafficReport struct {
-	Version  uint64         `json:"version"`            // in force
-	InFlight map[string]int `json:"inFlight,omitempty"` // requests and streams at draining instances, by instance ID
+	Version  uint64           `json:"version"`            // in force
+	InFlight map[string]int   `json:"inFlight,omitempty"` // requests and streams at draining instances, by instance ID
+	Problems []TrafficProblem `json:"problems,omitempty"` // what it was told and can't do
+}
+
+// TrafficProblem is a part of a service's traffic that is not in force, such as a host port that
+// another service holds.
+type TrafficProblem struct {
+	Service ServiceID `json:"service"`
+	What    string    `json:"what"` // such as "host port 8080/tcp"
+	Why     string    `json:"why"`
 }
 
 // DataPlane takes traffic state. It is implemented by the proxy's stream and by the engine's kernel

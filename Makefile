@@ -1,0 +1,34 @@
+# START HERE: make demo, make test. "make help" lists the rest.
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: help build demo demo-down test check generate
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/maru, installing what is missing
+	@scripts/deps.sh build
+	@scripts/embed.sh
+	@mkdir -p bin
+	go build -ldflags "-s -w -X main.version=$(VERSION)" -o bin/maru ./cmd/maru
+
+test: ## Run every test, the ones with real containers too (needs root)
+	@scripts/deps.sh build
+	@scripts/deps.sh test
+	@scripts/embed.sh
+	@scripts/test.sh
+
+check: ## Formatting, vet, staticcheck, generated code fresh
+	@scripts/deps.sh build
+	@scripts/embed.sh
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	@scripts/generate.sh check
+
+generate: ## Make the API's Go code from its contract
+	@scripts/generate.sh

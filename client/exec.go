@@ -1,0 +1,147 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/marucloud/maru"
+	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
+)
+
+// pieceSize is how much of a stream travels in one message, in bytes.
+const pieceSize = 32 << 10
+
+// ExecStreams are the ends of a command's streams. Stdin may be nil. Size gives the terminal's size
+// at the beginning and after each change; nil without a terminal.
+type ExecStreams struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Size           <-chan maru.TermSize
+}
+
+// RunExec runs a command in an instance and gives its exit code.
+func (c *Client) RunExec(ctx context.Context, start *maruv1.ExecStart, streams ExecStreams) (int, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	conn, err := c.Exec.Exec(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.CloseResponse()
+	var sending sync.Mutex
+	send := func(m *maruv1.ExecRequest) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return conn.Send(m)
+	}
+	start.Stdin = streams.Stdin != nil
+	if err := send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	// These end with the connection: reading the user's terminal can't be interrupted otherwise.
+	if streams.Stdin != nil {
+		go copyStdin(streams.Stdin, send)
+	}
+	if streams.Size != nil {
+		go func() {
+			for size := range streams.Size {
+				if send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Size{Size: &maruv1.TermSize{Rows: uint32(size.Rows), Cols: uint32(size.Cols)}}}) != nil {
+					return
+				}
+			}
+		}()
+	}
+	for {
+		message, err := conn.Receive()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return 0, maru.Errorf(maru.Unavailable, "the connection ended before the command did")
+			}
+			return 0, err
+		}
+		switch m := message.Message.(type) {
+		case *maruv1.ExecResponse_Stdout:
+			_, err = streams.Stdout.Write(m.Stdout)
+		case *maruv1.ExecResponse_Stderr:
+			_, err = streams.Stderr.Write(m.Stderr)
+		case *maruv1.ExecResponse_ExitCode:
+			return int(m.ExitCode), nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+func copyStdin(from io.Reader, send func(*maruv1.ExecRequest) error) {
+	for {
+		piece := make([]byte, pieceSize)
+		n, err := from.Read(piece)
+		if n > 0 && send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Stdin{Stdin: piece[:n]}}) != nil {
+			return
+		}
+		if err != nil {
+			_ = send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_StdinClosed{StdinClosed: true}})
+			return
+		}
+	}
+}
+
+// Forward connects conn to a port of an instance until both directions have ended. It closes conn.
+func (c *Client) Forward(ctx context.Context, start *maruv1.ForwardStart, conn net.Conn) error {
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	far, err := c.Exec.Forward(ctx)
+	if err != nil {
+		return err
+	}
+	defer far.CloseResponse()
+	if err := far.Send(&maruv1.ForwardRequest{Message: &maruv1.ForwardRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	var both errgroup.Group
+	both.Go(func() error {
+		for {
+			piece := make([]byte, pieceSize)
+			n, err := conn.Read(piece)
+			if n > 0 {
+				if err := far.Send(&maruv1.ForwardRequest{Message: &maruv1.ForwardRequest_Data{Data: piece[:n]}}); err != nil {
+					return nil // the receiving side tells why
+				}
+			}
+			if err != nil {
+				_ = far.Send(&maruv1.ForwardRequest{Message: &maruv1.ForwardRequest_Closed{Closed: true}})
+				return far.CloseRequest()
+			}
+		}
+	})
+	both.Go(func() error {
+		defer closeWrite(conn)
+		for {
+			message, err := far.Receive()
+			if errors.Is(err, io.EOF) || message.GetClosed() {
+				return nil
+			}
+			if err != nil {
+				_ = conn.Close()
+				return err
+			}
+			if _, err := conn.Write(message.GetData()); err != nil {
+				return err
+			}
+		}
+	})
+	return both.Wait()
+}
+
+func closeWrite(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}

@@ -1,0 +1,93 @@
+// Command maru-init is process 1 of instances that ask for one (compose: init: true). It runs the
+// command that follows it, passes signals on to it, reaps orphans, and ends with its exit code.
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit codes that shells use too.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignal        = 128
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fail(exitNotFound, "maru-init: no command")
+	}
+	path, err := exec.LookPath(os.Args[1])
+	if err != nil {
+		fail(exitCode(err), "maru-init: "+err.Error())
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	child, err := start(path)
+	if err != nil {
+		fail(exitCode(err), "maru-init: "+err.Error())
+	}
+	for s := range signals {
+		number, ok := s.(syscall.Signal)
+		if !ok {
+			continue
+		}
+		switch number {
+		case syscall.SIGCHLD:
+			if code, ended := reap(child); ended {
+				os.Exit(code)
+			}
+		case syscall.SIGURG: // the Go runtime sends it to itself
+		default:
+			_ = syscall.Kill(child, number)
+		}
+	}
+}
+
+// start runs the command in a process group of its own, in front of the terminal if there is one, so
+// that what is typed there reaches it once.
+func start(path string) (int, error) {
+	attr := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true}}
+	if _, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
+		attr.Sys.Foreground, attr.Sys.Ctty = true, 0
+	}
+	return syscall.ForkExec(path, os.Args[1:], attr)
+}
+
+// reap collects whoever ended, and tells the exit code if it was the child.
+func reap(child int) (code int, ended bool) {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return code, ended
+		}
+		if pid == child {
+			ended, code = true, status.ExitStatus()
+			if status.Signaled() {
+				code = exitSignal + int(status.Signal())
+			}
+		}
+	}
+}
+
+func exitCode(err error) int {
+	if errors.Is(err, os.ErrPermission) {
+		return exitNotExecutable
+	}
+	return exitNotFound
+}
+
+func fail(code int, message string) {
+	_, _ = os.Stderr.WriteString(message + "\n")
+	os.Exit(code)
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/internal/supervisor"
+	"github.com/marucloud/maru/server"
+)
+
+// builder gives the server the builder in its own words.
+type builder struct{ client *build.Client }
+
+func (b builder) Build(ctx context.Context, r server.BuildRequest, progress func(server.BuildProgress)) (maru.Image, error) {
+	request := build.Request{Name: r.Name, Build: r.Build, Secrets: r.Secrets, Volumes: r.Volumes, Credentials: map[string]build.Credentials{}}
+	for host, c := range r.Registries {
+		request.Credentials[host] = build.Credentials(c)
+	}
+	return b.client.Build(ctx, request, func(e build.Event) {
+		if progress != nil {
+			status := string(e.Status)
+			if e.Status == build.StepFailed {
+				status = "failed"
+			}
+			progress(server.BuildProgress{Step: e.Name, Status: status, Log: e.Log})
+		}
+	})
+}
+
+// processStatus asks the supervisor how the processes are.
+type processStatus struct{ supervisor supervisor.Client }
+
+func (p processStatus) Processes(ctx context.Context) ([]server.Process, error) {
+	all, err := p.supervisor.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var processes []server.Process
+	for _, one := range all {
+		process := server.Process{Name: one.Name, PID: one.PID, Since: one.Since, Version: version, State: "running"}
+		switch {
+		case one.PID == 0 && one.Name == "builder":
+			process.State = "idle"
+		case one.PID == 0:
+			process.State = "away"
+		case !one.Ready:
+			process.State = "starting"
+		}
+		if one.Restarts > 0 {
+			process.Message = "restarted " + maru.Itoa(one.Restarts) + " times"
+		}
+		processes = append(processes, process)
+	}
+	return processes, nil
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/layout"
+)
+
+// platform is what the processes of one installation have in common. Each flag may also be given as
+// an environment variable, MARU_ and its name in capitals.
+type platform struct {
+	layout    layout.Layout
+	http      string
+	https     string
+	api       string
+	proxyUser string
+	instances string
+	virtual   string
+	mirrors   []string
+	logFormat string
+	verbose   bool
+}
+
+func (p *platform) register(flags *pflag.FlagSet) {
+	flags.StringVar(&p.layout.Name, "name", env("NAME", "maru"), "name of this installation, at most 8 of a-z and 0-9: begins the names of its interfaces, rules and cgroups")
+	flags.StringVar(&p.layout.Data, "data", env("DATA", ""), "folder for all that survives a reboot (default /var/lib/NAME)")
+	flags.StringVar(&p.layout.Run, "run", env("RUN", ""), "folder for sockets, at most 36 characters (default /run/NAME)")
+	flags.StringVar(&p.http, "http", env("HTTP", ":8080"), "address of the gateway for HTTP")
+	flags.StringVar(&p.https, "https", env("HTTPS", ":8443"), "address of the gateway for HTTPS")
+	flags.StringVar(&p.api, "api", env("API", "127.0.0.1:6278"), "address of the API over TLS")
+	flags.StringVar(&p.proxyUser, "proxy-user", env("PROXY_USER", ""), "user that the proxy runs as (default maru-proxy where there is one, else nobody)")
+	flags.StringVar(&p.instances, "instances", env("INSTANCES", ""), "addresses of instances: an IPv4 and an IPv6 prefix, with a comma between")
+	flags.StringVar(&p.virtual, "virtual", env("VIRTUAL", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
+	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
+	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
+	flags.BoolVarP(&p.verbose, "verbose", "v", env("VERBOSE", "") != "", "log more")
+}
+
+func env(name, otherwise string) string {
+	if value, ok := os.LookupEnv("MARU_" + name); ok {
+		return value
+	}
+	return otherwise
+}
+
+func envList(name string) []string {
+	return strings.FieldsFunc(env(name, ""), func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// arguments gives the flags again, for a child process.
+func (p *platform) arguments() []string {
+	args := []string{"--name", p.layout.Name, "--data", p.layout.Data, "--run", p.layout.Run,
+		"--http", p.http, "--https", p.https, "--api", p.api, "--proxy-user", p.proxyUser,
+		"--instances", p.instances, "--virtual", p.virtual, "--log-format", p.logFormat}
+	for _, m := range p.mirrors {
+		args = append(args, "--mirror", m)
+	}
+	if p.verbose {
+		args = append(args, "--verbose")
+	}
+	return args
+}
+
+// complete fills in the defaults and makes paths absolute.
+func (p *platform) complete() error {
+	p.layout = p.layout.Default()
+	for _, path := range []*string{&p.layout.Data, &p.layout.Run} {
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("find folder %s: %w", *path, err)
+		}
+		*path = absolute
+	}
+	if os.Geteuid() != 0 {
+		return nil // the proxy
+	}
+	for _, dir := range []string{p.layout.Data, p.layout.Run} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *platform) logger(process string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if p.verbose {
+		options.Level = slog.LevelDebug
+	}
+	if p.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)).With("process", process)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options)).With("process", process)
+}
+
+func (p *platform) ranges() (maru.Ranges, error) {
+	r := maru.DefaultRanges()
+	for _, part := range []struct {
+		flag, text string
+		v4, v6     *netip.Prefix
+	}{{"instances", p.instances, &r.InstancesV4, &r.InstancesV6}, {"virtual", p.virtual, &r.VirtualV4, &r.VirtualV6}} {
+		if part.text == "" {
+			continue
+		}
+		for text := range strings.SplitSeq(part.text, ",") {
+			prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
+			if err != nil {
+				return r, maru.WithHint(maru.Errorf(maru.Invalid, "--%s: %w", part.flag, err), "such as 10.210.0.0/16,fd00:1::/64")
+			}
+			if prefix.Addr().Is4() {
+				*part.v4 = prefix.Masked()
+			} else {
+				*part.v6 = prefix.Masked()
+			}
+		}
+	}
+	return r, nil
+}
+
+// mirrorMap gives the mirrors by registry.
+func (p *platform) mirrorMap() (map[string][]string, error) {
+	all := map[string][]string{}
+	for _, m := range p.mirrors {
+		registry, url, ok := strings.Cut(m, "=")
+		if !ok || registry == "" || url == "" {
+			return nil, maru.WithHint(maru.Errorf(maru.Invalid, "--mirror %q is not REGISTRY=URL", m), "such as docker.io=https://mirror.example.com")
+		}
+		all[registry] = append(all[registry], url)
+	}
+	return all, nil
+}
+
+// proxyIDs gives the user and group that the proxy runs as.
+func (p *platform) proxyIDs() (uid, gid int, err error) {
+	names := []string{p.proxyUser}
+	if p.proxyUser == "" {
+		names = []string{"maru-proxy", "nobody"}
+	}
+	for _, name := range names {
+		found, lookupErr := user.Lookup(name)
+		if lookupErr != nil {
+			err = maru.WithHint(maru.Errorf(maru.Invalid, "--proxy-user: %w", lookupErr), "give the name of a user without rights")
+			continue
+		}
+		if uid, err = strconv.Atoi(found.Uid); err == nil {
+			gid, err = strconv.Atoi(found.Gid)
+		}
+		return uid, gid, err
+	}
+	return 0, 0, err
+}
+
+func (p *platform) requireRoot() error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return maru.WithHint(maru.Errorf(maru.Denied, "running containers needs root"), "try again with sudo")
+}
+
+// save keeps the settings for commands that come later, such as shutdown and clean.
+func (p *platform) save() error {
+	data, err := json.Marshal(p.arguments())
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(p.layout.Run, "arguments.json"), data, 0o644)
+}
+
+// command makes a command of the platform from its run function.
+func command(use, short, long string, run func(*cobra.Command, *platform) error, also ...func(*pflag.FlagSet, *platform)) *cobra.Command {
+	p := &platform{}
+	c := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.NoArgs, GroupID: "platform", RunE: func(c *cobra.Command, _ []string) error {
+		if err := p.complete(); err != nil {
+			return err
+		}
+		return run(c, p)
+	}}
+	p.register(c.Flags())
+	for _, f := range also {
+		f(c.Flags(), p)
+	}
+	return c
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/sockets"
+	"github.com/marucloud/maru/internal/supervisor"
+	"github.com/marucloud/maru/traffic"
+	"github.com/marucloud/maru/traffic/accesslog"
+	"github.com/marucloud/maru/traffic/socket"
+)
+
+func proxyCommand() *cobra.Command {
+	return hidden(command("proxy", "Run the data plane (started by 'maru start')", "", func(c *cobra.Command, p *platform) error {
+		return runProxy(c.Context(), p)
+	}))
+}
+
+func runProxy(ctx context.Context, p *platform) error {
+	ranges, err := p.ranges()
+	if err != nil {
+		return err
+	}
+	inherited, err := sockets.Inherited()
+	if err != nil {
+		return err
+	}
+	state := p.layout.ProxyData()
+	if folder := inherited["folder"]; folder != nil {
+		// Its parents may be closed to this user: it is reached through the descriptor.
+		state = fmt.Sprintf("/proc/self/fd/%d", folder.Fd())
+		delete(inherited, "folder")
+		defer folder.Close()
+	}
+	listeners, packets, err := proxyListeners(inherited)
+	if err != nil {
+		return err
+	}
+	access, err := accesslog.OpenFile(filepath.Join(state, "access.log"), accesslog.FileConfig{})
+	if err != nil {
+		return err
+	}
+	defer access.Close()
+	held := supervisor.Client{Socket: p.layout.SupervisorSocket()}
+	proxy, err := traffic.New(traffic.Config{
+		Ranges: ranges, Server: p.layout.TrafficSocket(), State: state,
+		Listeners: listeners, Packets: packets,
+		Listen:  held.Listen,
+		Release: func(network, address string) { _ = held.Close(ctx, network, address) },
+		Keep:    func(name string, f *os.File) error { return held.Keep(ctx, name, f) },
+		Kept: func(name string) (*os.File, error) {
+			file, err := held.Kept(ctx, name)
+			if maru.KindOf(err) == maru.NotFound {
+				return nil, nil
+			}
+			return file, err
+		},
+		AccessLog: access,
+	}, p.logger("proxy"))
+	if err != nil {
+		return err
+	}
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return err
+	}
+	return proxy.Run(ctx)
+}
+
+// proxyListeners gives the sockets that the supervisor, or systemd, opened for this process.
+func proxyListeners(files map[string]*os.File) (map[string]net.Listener, map[string]net.PacketConn, error) {
+	if len(files) == 0 {
+		return nil, nil, maru.WithHint(maru.Errorf(maru.Invalid, "the proxy was given no sockets"), "it is started by 'maru start', or by systemd")
+	}
+	listeners, packets := map[string]net.Listener{}, map[string]net.PacketConn{}
+	var err error
+	for name, file := range files {
+		if socket.Kind(name) == socket.DNSUDP {
+			packets[name], err = sockets.PacketConn(file)
+		} else {
+			listeners[name], err = sockets.Listener(file)
+		}
+		if err != nil {
+			return nil, nil, maru.Errorf(maru.Invalid, "socket %s: %w", name, err)
+		}
+	}
+	return listeners, packets, nil
+}
+
+// hidden keeps a command that people don't type out of the help.
+func hidden(c *cobra.Command) *cobra.Command {
+	c.Hidden = true
+	return c
+}
+
+// ended makes the end that was asked for no error.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, io.EOF)) {
+		return nil
+	}
+	return err
+}

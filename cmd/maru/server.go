@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/access/authority"
+	"github.com/marucloud/maru/access/grant"
+	"github.com/marucloud/maru/access/secrets"
+	"github.com/marucloud/maru/access/token"
+	"github.com/marucloud/maru/control"
+	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/engine/remote"
+	"github.com/marucloud/maru/internal/sockets"
+	"github.com/marucloud/maru/internal/supervisor"
+	"github.com/marucloud/maru/server"
+	"github.com/marucloud/maru/store/sqlite"
+	"github.com/marucloud/maru/traffic/stream"
+)
+
+// again is how long to wait before a stream to another process is tried again.
+const again = 100 * time.Millisecond
+
+// serverGrace is how long calls may take to finish when the server ends.
+const serverGrace = 5 * time.Second
+
+func serverCommand() *cobra.Command {
+	return hidden(command("server", "Run the control plane (started by 'maru start')", "", func(c *cobra.Command, p *platform) error {
+		return runServer(c.Context(), p)
+	}))
+}
+
+// controlPlane is what the server process is made of.
+type controlPlane struct {
+	log       *slog.Logger
+	store     *sqlite.Store
+	box       *secrets.Box
+	authority *authority.Authority
+	engine    *remote.Client
+	publisher *stream.Publisher
+	control   *control.Controller
+	server    *server.Server
+}
+
+func runServer(ctx context.Context, p *platform) error {
+	inherited, err := sockets.Inherited()
+	if err != nil {
+		return err
+	}
+	listeners := map[string]net.Listener{}
+	for _, name := range []string{"api", "api-tls", "traffic"} {
+		if inherited[name] == nil {
+			return maru.WithHint(maru.Errorf(maru.Invalid, "the server was not given the socket %s", name), "it is started by 'maru start', or by systemd")
+		}
+		if listeners[name], err = sockets.Listener(inherited[name]); err != nil {
+			return maru.Errorf(maru.Invalid, "socket %s: %w", name, err)
+		}
+	}
+	ctx, restart := context.WithCancel(ctx)
+	defer restart()
+	plane, err := newControlPlane(ctx, p, restart)
+	if err != nil {
+		return err
+	}
+	defer plane.store.Close()
+	return ended(ctx, plane.run(ctx, listeners))
+}
+
+func newControlPlane(ctx context.Context, p *platform, restart func()) (*controlPlane, error) {
+	c := &controlPlane{log: p.logger("server"), engine: remote.Dial(p.layout.RuntimeSocket())}
+	data := p.layout.ServerData()
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, maru.Errorf(maru.Unavailable, "make the server's folder: %w", err)
+	}
+	ranges, err := p.ranges()
+	if err != nil {
+		return nil, err
+	}
+	if err := finishRestore(data); err != nil {
+		return nil, err
+	}
+	if c.store, err = sqlite.Open(filepath.Join(data, "state.db"), sqlite.Config{}); err != nil {
+		return nil, err
+	}
+	if c.box, err = secrets.OpenBox(filepath.Join(data, "keys")); err != nil {
+		return nil, err
+	}
+	if c.authority, err = authority.Open(filepath.Join(data, "authority"), c.box, authority.Config{}); err != nil {
+		return nil, err
+	}
+	vault := secrets.NewVault(c.store, c.box)
+	c.publisher = stream.NewPublisher(stream.PublisherConfig{Drained: func(instance string) {
+		go func() {
+			if err := c.engine.Drained(ctx, instance); err != nil && ctx.Err() == nil {
+				c.log.Warn("could not tell the engine that an instance is drained", "instance", instance, "error", err)
+			}
+		}()
+	}})
+	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, c.engine, c.publisher, c.log)
+	if err != nil {
+		return nil, err
+	}
+	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
+		Store: c.store, Control: c.control, State: c.control, Jobs: c.control,
+		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
+		Builder: builder{build.Dial(p.layout.BuilderSocket())},
+		Tokens:  token.New(c.store), Grants: grant.New(c.store), Secrets: vault,
+		Processes: processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}},
+		Backups:   &backups{store: c.store, box: c.box, engine: c.engine, control: c.control, data: data, restart: restart},
+		Authority: c.authority.RootPEM,
+	}, c.log)
+	return c, err
+}
+
+func portOf(address string) uint16 {
+	_, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(port)
+}
+
+func (c *controlPlane) run(ctx context.Context, listeners map[string]net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.control.Run(ctx) })
+	group.Go(func() error { return c.server.Run(ctx) })
+	group.Go(func() error { return stream.NewServer(c.publisher, c.log).Run(ctx, listeners["traffic"]) })
+	group.Go(func() error { return c.followEngine(ctx) })
+	group.Go(func() error { return c.keepCertificates(ctx) })
+	group.Go(func() error { return c.serveAPI(ctx, listeners) })
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		return err
+	}
+	return group.Wait()
+}
+
+// followEngine tells the engine what the proxies are told, for balancing and policy in the kernel.
+func (c *controlPlane) followEngine(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := c.publisher.Follow(ctx, c.engine)
+		if ctx.Err() == nil && maru.KindOf(err) != maru.Unavailable {
+			c.log.Warn("the engine did not take a traffic update", "error", err)
+		}
+		pause(ctx, again)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (c *controlPlane) serveAPI(ctx context.Context, listeners map[string]net.Listener) error {
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	if host, err := os.Hostname(); err == nil && c.authority.Permits(host) == nil {
+		names = append(names, host)
+	}
+	config, err := c.authority.TLSConfig(names...)
+	if err != nil {
+		return err
+	}
+	return c.server.Serve(ctx, serverGrace, server.Door{Listener: listeners["api"]}, server.Door{Listener: listeners["api-tls"], TLS: config})
+}

@@ -1,0 +1,264 @@
+package compose
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// extensionKey is what Maru's own keys stand under.
+const extensionKey = "x-maru"
+
+// maruKeys are what a service says under x-maru.
+type maruKeys struct {
+	routes    []routeKeys
+	health    *healthKeys
+	protocol  *node // one for all ports, or by port
+	release   *maru.ReleaseStep
+	rollout   rolloutKeys
+	allow     []string
+	timeout   time.Duration
+	retry     maru.Retry
+	drain     time.Duration
+	min       int // of scale
+	goPackage string
+	goVersion string
+}
+
+// routeKeys is a route whose port may still be a name.
+type routeKeys struct {
+	maru.Route
+	port *node
+	at   *node
+	path string
+}
+
+// healthKeys is a probe whose port may still be a name.
+type healthKeys struct {
+	probe maru.Probe
+	port  *node
+	live  bool
+}
+
+type rolloutKeys struct {
+	strategy maru.Strategy
+	deadline time.Duration
+	parallel int
+}
+
+// decodeKeys reads x-maru at the top of the files and in the active services.
+func (l *load) decodeKeys() {
+	d := decoder{l}
+	if n := l.src.get(extensionKey); n != nil && n.kind != nullNode {
+		d.app(n, extensionKey)
+	}
+	services := l.src.get("services")
+	if services == nil || services.kind != mappingNode {
+		return
+	}
+	for _, name := range services.names {
+		service := services.fields[name]
+		if n := service.get(extensionKey); n != nil && n.kind != nullNode && l.active(service) {
+			l.byName[name] = d.service(n, "services."+name+"."+extensionKey)
+		}
+	}
+}
+
+func (d decoder) app(n *node, path string) {
+	if !d.mapping(n, path, "environments", "ci") {
+		return
+	}
+	if ci := n.get("ci"); ci != nil {
+		d.l.ci = d.choice(ci, joinKey(path, "ci"), "maru", "github")
+	}
+	environments := n.get("environments")
+	if environments == nil || environments.kind == nullNode {
+		return
+	}
+	path = joinKey(path, "environments")
+	if environments.kind != mappingNode {
+		d.invalid(environments, path, "must be a mapping of environments by name", "")
+		return
+	}
+	d.l.app.Environments = map[string]maru.EnvironmentPolicy{}
+	for _, name := range environments.names {
+		if err := maru.CheckName("environment", name); err != nil {
+			d.l.failErr(environments.fields[name].key, joinKey(path, name), maru.Invalid, err)
+		}
+		d.l.app.Environments[name] = d.environment(environments.fields[name], joinKey(path, name))
+	}
+}
+
+func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
+	if n.kind == nullNode || !d.mapping(n, path, "branch", "deploy", "domain", "ttl") {
+		return maru.EnvironmentPolicy{}
+	}
+	policy := maru.EnvironmentPolicy{
+		Branch: d.text(n.get("branch"), joinKey(path, "branch")),
+		Deploy: d.choice(n.get("deploy"), joinKey(path, "deploy"), "auto", "manual"),
+		TTL:    d.duration(n.get("ttl"), joinKey(path, "ttl")),
+	}
+	if domain := n.get("domain"); domain != nil {
+		policy.Domain = d.host(domain, joinKey(path, "domain"), d.text(domain, joinKey(path, "domain")))
+	}
+	return policy
+}
+
+// serviceKeys are the keys of x-maru in a service.
+var serviceKeys = []string{"allow", "drain", "go", "health", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
+
+func (d decoder) service(n *node, path string) maruKeys {
+	var k maruKeys
+	if !d.mapping(n, path, serviceKeys...) {
+		return k
+	}
+	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
+	k.routes = d.routes(at("route"))
+	k.health = d.health(at("health"))
+	k.protocol = d.protocol(at("protocol"))
+	k.release = d.release(at("release"))
+	k.rollout = d.rollout(at("rollout"))
+	k.allow = d.allow(at("allow"))
+	k.timeout = d.duration(at("timeout"))
+	k.retry = d.retry(at("retry"))
+	k.drain = d.duration(at("drain"))
+	k.min = d.scale(at("scale"))
+	k.goPackage, k.goVersion = d.goBuild(at("go"))
+	return k
+}
+
+// protocols are what can be spoken on a port.
+var protocols = []string{"http", "h2c", "grpc", "tcp"}
+
+func (d decoder) protocol(n *node, path string) *node {
+	if n == nil || n.kind == nullNode {
+		return nil
+	}
+	if n.kind != mappingNode {
+		d.choice(n, path, protocols...)
+		return n
+	}
+	for _, name := range n.names {
+		d.choice(n.fields[name], joinKey(path, name), protocols...)
+	}
+	return n
+}
+
+func (d decoder) release(n *node, path string) *maru.ReleaseStep {
+	if n == nil || n.kind == nullNode {
+		return nil
+	}
+	step := &maru.ReleaseStep{}
+	command, at := n, path
+	if n.kind == mappingNode {
+		if !d.mapping(n, path, "command", "timeout") {
+			return nil
+		}
+		step.Timeout = d.duration(n.get("timeout"), joinKey(path, "timeout"))
+		command, at = n.get("command"), joinKey(path, "command")
+	}
+	if step.Command = d.command(command, at); len(step.Command) == 0 {
+		d.invalid(n, path, "lacks the command to run", "write release: ./migrate, or release: {command: [./migrate, up]}")
+	}
+	return step
+}
+
+func (d decoder) rollout(n *node, path string) rolloutKeys {
+	var k rolloutKeys
+	if n == nil || n.kind == nullNode {
+		return k
+	}
+	strategy, at := n, path
+	if n.kind != scalarNode {
+		if !d.mapping(n, path, "strategy", "deadline", "parallel", "steps", "judge") {
+			return k
+		}
+		strategy, at = n.get("strategy"), joinKey(path, "strategy")
+		k.deadline = d.duration(n.get("deadline"), joinKey(path, "deadline"))
+		k.parallel = d.integer(n.get("parallel"), joinKey(path, "parallel"), 0, 1000)
+	}
+	chosen := d.choice(strategy, at, "rolling", "recreate", "canary", "blue-green")
+	if chosen == "canary" || chosen == "blue-green" {
+		d.l.fail(strategy.key, at, maru.Unsupported, chosen+" rollouts are not done yet",
+			"use rolling, which is the default: it proves the new release ready before it gets traffic, and goes back by itself")
+		return k
+	}
+	for _, name := range []string{"steps", "judge"} {
+		if field := n.get(name); n.kind == mappingNode && field != nil {
+			d.l.warn(field.key, joinKey(path, name), "has no effect on a rollout that is not a canary", "leave "+name+" out")
+		}
+	}
+	k.strategy = maru.Strategy(chosen)
+	return k
+}
+
+// allow reads the callers. That they exist is checked once all services are known.
+func (d decoder) allow(n *node, path string) []string {
+	callers := d.list(n, path)
+	services := d.l.src.get("services").keys()
+	for i, caller := range callers {
+		if caller != "gateway" && !slices.Contains(services, caller) {
+			item := n.list().items[i]
+			d.l.fail(item.pos, joinIndex(path, i), maru.Invalid, "there is no service "+caller+" in this app",
+				didYouMean(caller, append(slices.Clone(services), "gateway")))
+		}
+	}
+	slices.Sort(callers)
+	return slices.Compact(callers)
+}
+
+func (d decoder) retry(n *node, path string) maru.Retry {
+	if n == nil || n.kind == nullNode {
+		return maru.Retry{}
+	}
+	attempts, at := n, path
+	if n.kind == mappingNode {
+		if !d.mapping(n, path, "attempts") {
+			return maru.Retry{}
+		}
+		attempts, at = n.get("attempts"), joinKey(path, "attempts")
+	}
+	count := d.integer(attempts, at, 0, 10)
+	if count == 0 {
+		count = -1
+	}
+	return maru.Retry{Attempts: count}
+}
+
+// scale reads the least number of instances. The rest of it waits for the autoscaler.
+func (d decoder) scale(n *node, path string) int {
+	if n == nil || n.kind == nullNode || !d.mapping(n, path, "min", "max", "concurrency", "cpu") {
+		return 0
+	}
+	least := d.integer(n.get("min"), joinKey(path, "min"), 0, 1000)
+	for _, name := range []string{"max", "concurrency", "cpu"} {
+		field := n.get(name)
+		if field == nil {
+			continue
+		}
+		d.integer(field, joinKey(path, name), 1, 1_000_000)
+		d.l.warn(field.key, joinKey(path, name), "Services are not scaled by themselves yet: as many instances run as min says.", "scale by hand with maru scale")
+	}
+	if zero := n.get("min"); zero != nil && least == 0 {
+		d.l.warn(zero.key, joinKey(path, "min"), "Services are not scaled to nothing yet: one instance runs.", "")
+		return 1
+	}
+	return least
+}
+
+var goVersionForm = regexp.MustCompile(`^1\.\d+(\.\d+|rc\d+)?$`)
+
+func (d decoder) goBuild(n *node, path string) (pkg, version string) {
+	if n == nil || n.kind == nullNode || !d.mapping(n, path, "package", "version") {
+		return "", ""
+	}
+	pkg = d.text(n.get("package"), joinKey(path, "package"))
+	version = strings.TrimPrefix(d.text(n.get("version"), joinKey(path, "version")), "go")
+	if version != "" && !goVersionForm.MatchString(version) {
+		d.invalid(n.get("version"), joinKey(path, "version"), "is not a version of Go", `write it as "1.26.8", in quotes`)
+	}
+	return pkg, version
+}

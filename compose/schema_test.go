@@ -1,0 +1,161 @@
+package compose
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v4"
+)
+
+func compile(t *testing.T, data []byte) *jsonschema.Schema {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("schema.json", document); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// serviceExtensions are what a service may say under x-maru, and what it may not. The published schema
+// and the program agree on each.
+var serviceExtensions = []struct {
+	text  string
+	valid bool
+}{
+	{"{}", true},
+	{"null", true},
+	{"[]", false},
+	{"{foo: 1}", false},
+	{"{x-mine: 1}", true},
+	{"{route: example.com}", true},
+	{"{route: '*.example.com/api'}", true},
+	{"{route: /api}", true},
+	{"{route: https://example.com}", false},
+	{"{route: 'example.com:80'}", false},
+	{"{route: [example.com, {host: a.example.com, path: /x, port: 80, strip: true, headers: {X-A: b}}]}", true},
+	{"{route: {host: 'a b'}}", false},
+	{"{route: {path: api}}", false},
+	{"{route: {hots: a}}", false},
+	{"{route: {port: 0}}", false},
+	{"{health: /healthz}", true},
+	{"{health: healthz}", false},
+	{"{health: {path: /x, port: 80, interval: 5s, timeout: 1s, retries: 2, start_period: 1m, start_interval: 1s, live: true, headers: {A: b}}}", true},
+	{"{health: {grpc: true}}", true},
+	{"{health: {grpc: my.Service, port: 90}}", true},
+	{"{health: {tcp: 5432}}", true},
+	{"{health: {exec: [test, -f, /x]}}", true},
+	{"{health: {exec: test -f /x}}", true},
+	{"{health: {}}", false},
+	{"{health: {path: /x, tcp: 80}}", false},
+	{"{health: {path: /x, interval: soon}}", false},
+	{"{protocol: http}", true},
+	{"{protocol: {'80': grpc}}", true},
+	{"{protocol: smtp}", false},
+	{"{release: ./migrate}", true},
+	{"{release: [./migrate, up]}", true},
+	{"{release: {command: ./migrate, timeout: 5m}}", true},
+	{"{release: {timeout: 5m}}", false},
+	{"{release: []}", false},
+	{"{rollout: rolling}", true},
+	{"{rollout: {strategy: recreate, deadline: 2m, parallel: 2}}", true},
+	{"{rollout: sideways}", false},
+	{"{rollout: {strategi: rolling}}", false},
+	{"{rollout: {deadline: 2}}", false},
+	{"{allow: gateway}", true},
+	{"{allow: [gateway, web]}", true},
+	{"{allow: {web: true}}", false},
+	{"{timeout: 5s}", true},
+	{"{timeout: 5}", false},
+	{"{timeout: 1h30m}", true},
+	{"{retry: 2}", true},
+	{"{retry: 0}", true},
+	{"{retry: {attempts: 2}}", true},
+	{"{retry: {attempt: 2}}", false},
+	{"{retry: -1}", false},
+	{"{drain: 1m}", true},
+	{"{scale: {min: 1, max: 3, concurrency: 10}}", true},
+	{"{scale: {min: -1}}", false},
+	{"{scale: {least: 1}}", false},
+	{"{go: {package: ./cmd, version: '1.26.8'}}", true},
+	{"{go: {version: latest}}", false},
+}
+
+func TestSchemaAgrees(t *testing.T) {
+	whole, alone := compile(t, Schema()), compile(t, ExtensionSchema())
+	dir := t.TempDir()
+	files := map[string]string{"go.mod": "module x\n", "cmd/main.go": "package main\n", "main.go": "package main\n"}
+	writeFiles(t, dir, files)
+	for _, c := range serviceExtensions {
+		text := "services:\n  web:\n    build: .\n    ports: ['80']\n    x-maru: " + c.text + "\n"
+		var doc, extension any
+		if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal([]byte(c.text), &extension); err != nil {
+			t.Fatal(err)
+		}
+		got := loadText(t, dir, text)
+		if program := len(got.Issues) == 0; program != c.valid {
+			t.Errorf("the program: %s is valid: %v, want %v: %v", c.text, program, c.valid, got.Issues)
+		}
+		if err := whole.Validate(doc); (err == nil) != c.valid {
+			t.Errorf("the compose schema: %s is valid: %v, want %v: %v", c.text, err == nil, c.valid, err)
+		}
+		if err := alone.Validate(extension); (err == nil) != c.valid {
+			t.Errorf("the schema of x-maru: %s is valid: %v, want %v: %v", c.text, err == nil, c.valid, err)
+		}
+	}
+}
+
+func TestSchemaOfTheApp(t *testing.T) {
+	s := compile(t, Schema())
+	dir := t.TempDir()
+	for text, valid := range map[string]bool{
+		"{}":                         true,
+		"{ci: github}":               true,
+		"{ci: jenkins}":              false,
+		"{environment: {}}":          false,
+		"{environments: {Prod: {}}}": false,
+		"{environments: {production: {branch: main, deploy: manual, domain: example.com, ttl: 72h}, staging: }}": true,
+		"{environments: {a: {deploy: sometimes}}}":                                                               false,
+		"{environments: {a: {ttl: 5}}}":                                                                          false,
+	} {
+		file := "services: {web: {image: nginx}}\nx-maru: " + text + "\n"
+		var doc any
+		if err := yaml.Unmarshal([]byte(file), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Validate(doc); (err == nil) != valid {
+			t.Errorf("the schema: %s is valid: %v, want %v: %v", text, err == nil, valid, err)
+		}
+		if got := loadText(t, dir, file); (len(got.Issues) == 0) != valid {
+			t.Errorf("the program: %s is valid: %v, want %v: %v", text, len(got.Issues) == 0, valid, got.Issues)
+		}
+	}
+}
+
+// TestSchemaHasEveryKey holds the keys that the program reads against those of the published schema.
+func TestSchemaHasEveryKey(t *testing.T) {
+	defs := decodeSchema(extensionDefs)
+	for def, keys := range map[string][]string{
+		"x-maru-service":     serviceKeys,
+		"x-maru-health":      healthFields,
+		"x-maru-app":         {"ci", "environments"},
+		"x-maru-environment": {"branch", "deploy", "domain", "ttl"},
+	} {
+		properties := sortedKeys(defs[def].(map[string]any)["properties"].(map[string]any))
+		if got, want := strings.Join(properties, " "), strings.Join(keys, " "); got != want {
+			t.Errorf("%s has %s; the program reads %s", def, got, want)
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package control
+
+import (
+	"context"
+	"reflect"
+	"sync"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/plan"
+)
+
+// dirty holds the services whose traffic may have changed.
+type dirty struct {
+	mu       sync.Mutex
+	services map[maru.ServiceID]bool
+	more     chan struct{}
+}
+
+func newDirty() *dirty {
+	return &dirty{services: map[maru.ServiceID]bool{}, more: make(chan struct{}, 1)}
+}
+
+func (d *dirty) mark(id maru.ServiceID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.services[id] = true
+	select {
+	case d.more <- struct{}{}:
+	default:
+	}
+}
+
+func (d *dirty) take() map[maru.ServiceID]bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.services
+	d.services = make(map[maru.ServiceID]bool, min(len(all), 64))
+	return all
+}
+
+// publish hands over the traffic of services as it changes. Nothing is said before store and engine
+// have told all that they have.
+func (c *Controller) publish(ctx context.Context) error {
+	err := c.view.until(ctx, "store and engine are read", func() bool {
+		return c.view.loaded && c.view.revision >= c.view.complete && c.view.synced
+	})
+	if err != nil {
+		return nil //nolint:nilerr // ctx ended
+	}
+	published := map[maru.ServiceID]maru.ServiceTraffic{}
+	c.publishNow(c.traffic.take(), published)
+	c.publisher.Sync()
+	for {
+		select {
+		case <-c.traffic.more:
+			c.publishNow(c.traffic.take(), published)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c *Controller) publishNow(services map[maru.ServiceID]bool, published map[maru.ServiceID]maru.ServiceTraffic) {
+	var set []maru.ServiceTraffic
+	var remove []maru.ServiceID
+	for id := range services {
+		before, was := published[id]
+		v, is := c.view.service(id)
+		if !is {
+			if was {
+				remove = append(remove, id)
+				delete(published, id)
+			}
+			continue
+		}
+		now := plan.Traffic(v)
+		if was && reflect.DeepEqual(before, now) {
+			continue
+		}
+		set = append(set, now)
+		published[id] = now
+	}
+	if len(set) > 0 {
+		c.publisher.Set(set...)
+	}
+	if len(remove) > 0 {
+		c.publisher.Remove(remove...)
+	}
+}
+
+// service gives what a service's traffic depends on.
+func (v *view) service(id maru.ServiceID) (plan.ServiceView, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	a := v.apps[id.Scope]
+	if a == nil {
+		return plan.ServiceView{}, false
+	}
+	return a.view(id.Service)
+}

@@ -1,0 +1,177 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/marucloud/maru"
+)
+
+const (
+	execCleanup     = 10 * time.Second // to remove a process whose caller went away
+	maxProbeOutput  = 4 << 10
+	terminalDefault = "TERM=xterm"
+)
+
+// Exec implements [maru.Execer]. When ctx ends the process is killed.
+func (e *Engine) Exec(ctx context.Context, instance string, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	a, err := e.find(ctx, instance)
+	if err != nil {
+		return 0, err
+	}
+	if len(cmd.Args) == 0 {
+		return 0, maru.Errorf(maru.Invalid, "no command to run")
+	}
+	process, err := execProcess(a, cmd)
+	if err != nil {
+		return 0, err
+	}
+	code, err := e.exec(ctx, a, process, cmd.Size, stdin, stdout, stderr)
+	if err != nil {
+		return 0, fmt.Errorf("exec in %s: %w", instance, err)
+	}
+	return code, nil
+}
+
+// execProcess is the instance's own process with another command.
+func execProcess(a *attempt, cmd maru.ExecCommand) (*specs.Process, error) {
+	process := *a.process
+	process.Args, process.Terminal = cmd.Args, cmd.TTY
+	process.Env = slices.Clone(process.Env)
+	if cmd.TTY {
+		process.Env = setEnv(process.Env, terminalDefault)
+	}
+	process.Env = overlayEnv(process.Env, cmd.Env)
+	if cmd.Dir != "" {
+		process.Cwd = cleanTarget(cmd.Dir)
+	}
+	if cmd.User != "" {
+		who, err := lookUpUser(a.image, cmd.User, nil)
+		if err != nil {
+			return nil, err
+		}
+		process.User = who
+	}
+	return &process, nil
+}
+
+// exec runs a further process in the attempt's container to its end.
+func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, size <-chan maru.TermSize, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
+	ctx = inNamespace(ctx)
+	id := "exec-" + rand.Text()
+	if stdout == nil {
+		stdout = io.Discard
+	}
+	if stderr == nil {
+		stderr = io.Discard
+	}
+	options := []cio.Opt{cio.WithStreams(stdin, stdout, stderr), cio.WithFIFODir(filepath.Join(e.cfg.Layout.Run, "fifo"))}
+	if process.Terminal {
+		options = append(options, cio.WithTerminal)
+	}
+	started, err := a.task.Exec(ctx, id, process, cio.NewCreator(options...))
+	if err != nil {
+		return 0, execError(err)
+	}
+	cleanup, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), execCleanup, maru.Errorf(maru.Unavailable, "the process does not end"))
+	defer cancel()
+	exit, err := started.Wait(context.WithoutCancel(ctx))
+	if err != nil {
+		_, _ = started.Delete(cleanup, containerd.WithProcessKill) // the error before tells more
+		return 0, execError(err)
+	}
+	if err := started.Start(ctx); err != nil {
+		_, _ = started.Delete(cleanup) // the error before tells more
+		return 0, execError(err)
+	}
+	resizing := resize(ctx, started, size)
+	defer resizing()
+	select {
+	case status := <-exit:
+		if _, err := started.Delete(cleanup); err != nil && !errdefs.IsNotFound(err) {
+			return 0, execError(err)
+		}
+		return int(status.ExitCode()), nil
+	case <-ctx.Done():
+		_ = started.Kill(cleanup, unix.SIGKILL) // if it is gone by now, so much the better
+		_, _ = started.Delete(cleanup, containerd.WithProcessKill)
+		return 0, interrupted(ctx)
+	}
+}
+
+// resize passes the terminal's sizes on until the function that it gives is called.
+func resize(ctx context.Context, process containerd.Process, size <-chan maru.TermSize) (stop func()) {
+	if size == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case s, more := <-size:
+				if !more {
+					return
+				}
+				_ = process.Resize(ctx, uint32(s.Cols), uint32(s.Rows)) // a process that just ended has no terminal
+			}
+		}
+	})
+	return func() {
+		cancel()
+		passing.Wait()
+	}
+}
+
+func execError(err error) error {
+	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+		return maru.Errorf(maru.Conflict, "the instance is ending: %w", err)
+	}
+	return runtimeError(err)
+}
+
+// execProbe runs a probe's command and gives the end of its output.
+func (e *Engine) execProbe(ctx context.Context, a *attempt, args []string) (code int, output string, err error) {
+	process := *a.process
+	process.Args, process.Terminal = args, false
+	var out tail
+	code, err = e.exec(ctx, a, &process, nil, nil, &out, &out)
+	return code, out.String(), err
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu   sync.Mutex
+	data []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.data = append(t.data, p...)
+	if over := len(t.data) - maxProbeOutput; over > 0 {
+		t.data = bytes.Clone(t.data[over:])
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.data)
+}

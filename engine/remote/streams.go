@@ -1,0 +1,123 @@
+package remote
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/marucloud/maru"
+)
+
+// handshake sends the request that makes the connection a stream. The reader has what comes after the answer.
+func handshake(conn net.Conn, name string, body []byte) (io.Reader, *failure, error) {
+	request, err := http.NewRequest(http.MethodPost, "http://engine/v1/"+name, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, err
+	}
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "maru")
+	if err := request.Write(conn); err != nil {
+		return nil, nil, err
+	}
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, request)
+	if err != nil {
+		return nil, nil, err
+	}
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return reader, nil, nil
+	}
+	defer response.Body.Close()
+	f := &failure{}
+	if err := json.NewDecoder(response.Body).Decode(f); err != nil {
+		return nil, nil, err
+	}
+	return nil, f, nil
+}
+
+// Exec implements [maru.Execer].
+func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	conn, reader, err := c.upgrade(ctx, "exec", execRequest{instance, cmd, stdin != nil, cmd.Size != nil})
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	out := &frames{w: conn}
+	if stdin != nil {
+		go func() { // ends with the connection, or when the caller's reader does
+			_, err := io.Copy(out.writer(frameStdin), stdin)
+			if err == nil {
+				_ = out.write(frameStdinEnd, nil)
+			}
+		}()
+	}
+	if cmd.Size != nil {
+		go sendSizes(ctx, out, cmd.Size)
+	}
+	for {
+		kind, payload, err := readFrame(reader)
+		if err != nil {
+			return 0, c.away(ctx, "exec", unexpected(err))
+		}
+		switch kind {
+		case frameStdout:
+			_, err = stdout.Write(payload)
+		case frameStderr:
+			_, err = stderr.Write(payload)
+		case frameExit:
+			var e exit
+			if err := json.Unmarshal(payload, &e); err != nil {
+				return 0, maru.Errorf(maru.Internal, "engine: exec: %w", err)
+			}
+			return e.Code, e.Error.err()
+		}
+		if err != nil {
+			return 0, maru.Errorf(maru.Interrupted, "engine: exec: write output: %w", err)
+		}
+	}
+}
+
+func sendSizes(ctx context.Context, out *frames, sizes <-chan maru.TermSize) {
+	for {
+		select {
+		case size, ok := <-sizes:
+			if !ok {
+				return
+			}
+			payload, err := json.Marshal(size)
+			if err != nil || out.write(frameSize, payload) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Forward implements [maru.Forwarder].
+func (c *Client) Forward(ctx context.Context, instance string, port uint16) (net.Conn, error) {
+	conn, reader, err := c.upgrade(ctx, "forward", forwardRequest{instance, port})
+	if err != nil {
+		return nil, err
+	}
+	return &forwarded{conn.(*net.UnixConn), reader}, nil
+}
+
+// forwarded is a connection of which some was read with the answer.
+type forwarded struct {
+	*net.UnixConn
+	reader io.Reader
+}
+
+func (f *forwarded) Read(p []byte) (int, error) { return f.reader.Read(p) }
+
+// WriteTo hides the embedded one, which would leave out what was read already.
+func (f *forwarded) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{f.reader})
+}

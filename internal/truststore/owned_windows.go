@@ -1,0 +1,3 @@
+package truststore
+
+func owned(string) bool { return true }

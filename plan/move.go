@@ -1,0 +1,471 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// mover takes one service through its part of a rollout.
+type mover struct {
+	*planner
+	*service
+	entry *maru.ServiceRollout
+	to    maru.Release
+}
+
+func (m mover) move() {
+	if m.entry.Phase == maru.RollingBack {
+		m.back()
+		return
+	}
+	if m.to.Number == 0 {
+		m.fail(fmt.Sprintf("release %d is not there any more", m.entry.To))
+		return
+	}
+	switch m.entry.Phase {
+	case maru.Pending:
+		m.wait()
+	case maru.Releasing:
+		m.step()
+	case maru.Starting:
+		m.start()
+	case maru.Draining:
+		m.drain()
+	}
+}
+
+func (m mover) fail(reason string) {
+	m.planner.failure = &failure{m.id.Service, reason}
+}
+
+// replicas is how many instances the release is to have.
+func (m mover) replicas() int {
+	switch {
+	case m.to.Spec.Kind == maru.Job:
+		return max(m.to.Spec.Replicas, 1)
+	case m.state.Scaled, m.state.Release == m.to.Number, m.entry.From == m.entry.To:
+		return m.state.Replicas
+	}
+	return m.to.Spec.Replicas
+}
+
+// wait holds the service until what it depends on is as it asks for.
+func (m mover) wait() {
+	m.holdBefore()
+	waits, theirs := m.blockers(m.to)
+	if len(waits) == 0 {
+		m.entry.Phase = maru.Starting
+		if m.entry.Fresh && m.to.Spec.Release != nil && m.to.Spec.Kind != maru.Job {
+			m.entry.Phase = maru.Releasing
+		}
+		return
+	}
+	if deadline := deadlineOf(m.to); !theirs && m.at(m.entry.Since.Add(deadline)) {
+		m.fail(fmt.Sprintf("waited %s: %s", words(deadline), join(waits)))
+	}
+}
+
+// holdBefore keeps what serves before the rollout comes to this service, and what already runs of
+// the new release.
+func (m mover) holdBefore() {
+	m.hold(m.service)
+	name := maru.Itoa(m.state.Release)
+	if m.entry.Stopped && !m.present(name) {
+		delete(m.want, name)
+	}
+	if m.entry.To != m.state.Release {
+		m.keep[maru.Itoa(m.entry.To)] = true
+	}
+}
+
+// step runs the release step. What serves goes on serving, unless the step needs a volume that it
+// writes to.
+func (m mover) step() {
+	if m.shares(m.to) {
+		others := slices.DeleteFunc(m.rivals(m.to.Number), func(name string) bool { return name == StepName(m.to.Number) })
+		if len(others) > 0 || m.present(maru.Itoa(m.to.Number)) {
+			return
+		}
+	} else {
+		m.holdBefore()
+	}
+	if len(m.otherSteps()) > 0 {
+		return
+	}
+	name := StepName(m.to.Number)
+	m.applyStep(m.to.Number)
+	if why, refused := m.in.Refused[m.id.Workload(name)]; refused {
+		m.fail("the release step can't be run: " + why)
+		return
+	}
+	done, failed := outcome(m.observed[name], 1)
+	limit := DefaultStepTimeout
+	if t := m.to.Spec.Release.Timeout; t > 0 {
+		limit = t
+	}
+	switch {
+	case failed != nil:
+		m.fail(fmt.Sprintf("the release step of release %d failed: %s", m.to.Number, Why(m.now, *failed, m.to.Spec.Container)))
+	case done:
+		m.entry.Fresh = false
+		m.entry.Phase = maru.Starting
+		m.record("release-step-done", m.service, m.to.Number, fmt.Sprintf("the release step of release %d is done", m.to.Number))
+	case m.at(m.entry.Since.Add(limit)):
+		m.fail(fmt.Sprintf("the release step of release %d was not done after %s", m.to.Number, words(limit)))
+	}
+}
+
+func (m mover) otherSteps() []string {
+	return slices.DeleteFunc(m.rivals(m.to.Number), func(name string) bool {
+		_, serving := ReleaseOf(name)
+		return serving || name == StepName(m.to.Number)
+	})
+}
+
+// outcome tells whether n instances of a job are done, or one has failed for good.
+func outcome(o maru.Observation, n int) (done bool, failed *maru.Instance) {
+	ended := 0
+	for i := range o.Instances {
+		switch o.Instances[i].Phase {
+		case maru.PhaseDone:
+			ended++
+		case maru.PhaseFailed:
+			return false, &o.Instances[i]
+		}
+	}
+	return ended >= n, nil
+}
+
+// start brings the new release to where it takes all traffic.
+func (m mover) start() {
+	if m.present(StepName(m.to.Number)) {
+		if !m.shares(m.to) {
+			m.holdBefore()
+		}
+		return
+	}
+	n := m.replicas()
+	var there bool
+	switch {
+	case m.to.Spec.Kind == maru.Job:
+		there = m.job(n)
+	case m.exclusive(m.to):
+		there = m.recreate(n)
+	default:
+		there = m.rolling(n, m.batch(n))
+	}
+	if there {
+		m.entry.Phase = maru.Draining
+		m.record("release-serving", m.service, m.to.Number, m.served())
+		return
+	}
+	if why := m.trouble(n); why != "" {
+		m.fail(why)
+	}
+}
+
+func (m mover) served() string {
+	switch {
+	case m.to.Spec.Kind == maru.Job && m.entry.Fresh:
+		return fmt.Sprintf("the job of release %d is done", m.to.Number)
+	case m.entry.From == 0 || m.entry.From == m.to.Number:
+		return fmt.Sprintf("release %d serves", m.to.Number)
+	}
+	return fmt.Sprintf("release %d serves in place of %d", m.to.Number, m.entry.From)
+}
+
+// batch is how many instances start at once: all, unless something serves that they take over from.
+func (m mover) batch(n int) int {
+	p := m.to.Spec.Update.Parallel
+	if p <= 0 || !m.present(maru.Itoa(m.state.Release)) && len(m.state.Serving) == 0 {
+		return max(n, 1)
+	}
+	return p
+}
+
+// job runs the release to its end, alone.
+func (m mover) job(n int) bool {
+	name := maru.Itoa(m.to.Number)
+	if m.entry.Fresh {
+		if len(m.rivals(m.to.Number)) > 0 {
+			m.keep[name] = true
+			return false
+		}
+		m.apply(m.to.Number, n)
+		if done, _ := outcome(m.observed[name], n); !done {
+			return false
+		}
+	}
+	m.keep[name] = true
+	m.serve(m.to.Number, n)
+	return true
+}
+
+// recreate starts the release when nothing of others is left.
+func (m mover) recreate(n int) bool {
+	if len(m.rivals(m.to.Number)) > 0 {
+		m.keep[maru.Itoa(m.to.Number)] = true
+		return false
+	}
+	m.serve(m.to.Number, n)
+	m.apply(m.to.Number, n)
+	return m.ready(m.to.Number) >= n
+}
+
+// rolling starts some of the release, gives them their share of traffic when they are ready, takes
+// as many of the others away, and so on. With StopFirst it takes them away beforehand.
+func (m mover) rolling(n, batch int) bool {
+	to := m.to.Number
+	ready := m.ready(to)
+	if ready >= n {
+		m.serve(to, n)
+		m.apply(to, n)
+		return true
+	}
+	before, served := m.state.Replicas, m.share(to)
+	if m.state.Release == 0 {
+		before = 0
+	}
+	running := min(m.wanted(to), n)
+	if running > served && ready >= running && running < n {
+		served = running
+		m.setServing(m.shared(to, served, m.others(to, before-served)))
+	}
+	more := served == 0 || m.at(m.lastReady().Add(m.to.Spec.Update.Delay))
+	spare := before - served
+	if m.to.Spec.Update.StopFirst && more {
+		spare -= batch
+	}
+	for _, w := range m.others(to, spare) {
+		m.apply(w.Release, w.Weight)
+	}
+	if more {
+		running = max(running, m.next(n, min(served+batch, n), running == served, spare+batch))
+	}
+	m.apply(to, running)
+	return false
+}
+
+// next is how many instances the release is to have, up to limit. With StopFirst it has no more than
+// others have made room for. Else the next batch starts when the one before serves, and no more of
+// the others drain than that.
+func (m mover) next(n, limit int, served bool, others int) int {
+	alive := m.alive(m.to.Number)
+	switch {
+	case m.to.Spec.Update.StopFirst:
+		return min(max(n, m.state.Replicas)-alive, limit)
+	case served && (limit >= n || alive <= max(others, 0)):
+		return limit
+	}
+	return 0
+}
+
+// lastReady is when the newest instance of the release became ready.
+func (m mover) lastReady() (last time.Time) {
+	for _, i := range m.observed[maru.Itoa(m.to.Number)].Instances {
+		if i.ReadySince.After(last) {
+			last = i.ReadySince
+		}
+	}
+	return last
+}
+
+// alive counts the instances of other releases, those that drain too.
+func (m mover) alive(release int) int {
+	n := 0
+	for name, o := range m.observed {
+		if r, serving := ReleaseOf(name); serving && r != release {
+			n += len(o.Instances)
+		}
+	}
+	return n
+}
+
+// share is how many instances of the release have their part of the traffic.
+func (m mover) share(release int) int {
+	for _, w := range m.state.Serving {
+		if w.Release == release {
+			return w.Weight
+		}
+	}
+	if m.state.Release == release && len(m.state.Serving) == 0 {
+		return m.wanted(release)
+	}
+	return 0
+}
+
+// others shares a number of instances among the other releases that serve, the main one first.
+func (m mover) others(release, n int) []maru.Weight {
+	serving := []int{m.state.Release}
+	if len(m.state.Serving) > 0 {
+		serving = nil
+		for _, w := range m.state.Serving {
+			serving = append(serving, w.Release)
+		}
+		main := func(r int) int { return min(1, max(r-m.state.Release, m.state.Release-r)) }
+		slices.SortStableFunc(serving, func(a, b int) int { return main(a) - main(b) })
+	}
+	var out []maru.Weight
+	for _, r := range serving {
+		if r == 0 || r == release {
+			continue
+		}
+		if k := min(m.wanted(r), n); k > 0 {
+			out = append(out, maru.Weight{Release: r, Weight: k})
+			n -= k
+		}
+	}
+	return out
+}
+
+func (m mover) shared(release, n int, others []maru.Weight) []maru.Weight {
+	out := append(others, maru.Weight{Release: release, Weight: n})
+	slices.SortFunc(out, func(a, b maru.Weight) int { return a.Release - b.Release })
+	return out
+}
+
+// trouble tells why the release can't be waited for any longer.
+func (m mover) trouble(n int) string {
+	name := maru.Itoa(m.to.Number)
+	if why, refused := m.in.Refused[m.id.Workload(name)]; refused {
+		return fmt.Sprintf("release %d can't be run: %s", m.to.Number, why)
+	}
+	o := m.observed[name]
+	if i := hopeless(o, m.to.Spec.Kind, m.patience()); i != nil {
+		return fmt.Sprintf("release %d does not start: %s", m.to.Number, Why(m.now, *i, m.to.Spec.Container))
+	}
+	limit := deadlineOf(m.to)
+	if p := m.to.Spec.Update.Parallel; p > 0 && n > p {
+		limit += time.Duration((n-1)/p) * m.to.Spec.Update.Delay
+	}
+	if !m.at(m.entry.Since.Add(limit)) {
+		return ""
+	}
+	verb := "become ready"
+	if m.to.Spec.Kind == maru.Job {
+		verb = "complete"
+	}
+	why := worst(m.now, o, m.to)
+	if why == "" {
+		why = m.waitsForOthers()
+	}
+	return fmt.Sprintf("release %d did not %s within %s%s", m.to.Number, verb, words(limit), after(": ", why))
+}
+
+func (m mover) waitsForOthers() string {
+	if rivals := m.rivals(m.to.Number); len(rivals) > 0 {
+		return "the instances before it are not gone"
+	}
+	return ""
+}
+
+// How often an instance may end in a row before its release counts as failed, ahead of the deadline.
+const (
+	crashesOfUpdate = 5 // something served before
+	crashesOfFirst  = 8 // what it needs may be starting too
+)
+
+func (m mover) patience() int {
+	switch m.entry.From {
+	case 0:
+		return crashesOfFirst
+	case m.entry.To: // it ran before: what it counts is old
+		return math.MaxInt
+	}
+	return crashesOfUpdate
+}
+
+// hopeless is an instance that will not come up.
+func hopeless(o maru.Observation, kind maru.ServiceKind, crashes int) *maru.Instance {
+	for i := range o.Instances {
+		in := &o.Instances[i]
+		switch {
+		case in.Phase == maru.PhaseFailed, in.Phase == maru.PhaseDone && kind != maru.Job:
+			return in
+		case in.Phase == maru.PhaseBackoff && in.Attempt >= crashes && kind != maru.Job:
+			return in
+		}
+	}
+	return nil
+}
+
+// drain waits until what served before is gone, and over the time in which a crash still counts.
+func (m mover) drain() {
+	m.settle()
+	monitor := m.to.Spec.Update.Monitor
+	if monitor > 0 && m.to.Spec.Kind != maru.Job {
+		for _, i := range m.observed[maru.Itoa(m.to.Number)].Instances {
+			if i.LastExit != nil && i.LastExit.At.After(m.entry.Since) {
+				m.fail(fmt.Sprintf("release %d became ready and crashed: %s", m.to.Number, Why(m.now, i, m.to.Spec.Container)))
+				return
+			}
+		}
+	}
+	over := m.at(m.entry.Since.Add(monitor))
+	if over && len(m.rivals(m.to.Number)) == 0 {
+		m.entry.Phase = maru.Succeeded
+	}
+}
+
+// settle keeps the release that serves alone.
+func (m mover) settle() {
+	m.recognize()
+	if m.to.Spec.Kind == maru.Job {
+		m.keep[maru.Itoa(m.to.Number)] = true
+		return
+	}
+	m.apply(m.to.Number, m.state.Replicas)
+}
+
+// back returns the service to the release before.
+func (m mover) back() {
+	from, known := m.releases[m.entry.From]
+	switch {
+	case m.entry.From == 0 || !known:
+		m.leaving = true
+		if len(m.names()) == 0 {
+			m.deleted = true
+			m.entry.Phase = maru.RolledBackPhase
+		}
+	case m.entry.Stopped:
+		m.restore(m.service, *m.entry)
+		if len(m.rivals(0)) == 0 {
+			m.entry.Phase = maru.RolledBackPhase
+		}
+	case from.Spec.Kind == maru.Job:
+		m.restore(m.service, *m.entry)
+		m.keep[maru.Itoa(from.Number)] = true
+		if len(m.rivals(from.Number)) == 0 {
+			m.entry.Phase = maru.RolledBackPhase
+		}
+	default:
+		m.backTo(from)
+	}
+}
+
+func (m mover) backTo(from maru.Release) {
+	n := m.replicasBefore(*m.entry)
+	old := mover{planner: m.planner, service: m.service, entry: m.entry, to: from}
+	var there bool
+	if old.exclusive(from) {
+		there = old.recreate(n)
+	} else {
+		there = old.rolling(n, max(n, 1))
+	}
+	switch limit := deadlineOf(from); {
+	case there:
+		if len(m.rivals(from.Number)) == 0 {
+			m.entry.Phase = maru.RolledBackPhase
+			m.entry.Reason = first(m.entry.Reason, "went back to release "+maru.Itoa(from.Number))
+		}
+	case m.at(m.entry.Since.Add(limit)):
+		m.entry.Phase = maru.Failed
+		m.entry.Reason = fmt.Sprintf("release %d did not become ready again within %s%s",
+			from.Number, words(limit), after(": ", worst(m.now, m.observed[maru.Itoa(from.Number)], from)))
+		m.planner.rollout.Reason += "; going back: " + m.id.Service + ": " + m.entry.Reason
+	}
+}

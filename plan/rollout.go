@@ -1,0 +1,258 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// failure is why a rollout can't go on.
+type failure struct {
+	service string
+	reason  string
+}
+
+// roll moves the active rollout as far as it can go now.
+func (p *planner) roll() {
+	if p.rollout == nil {
+		return
+	}
+	for p.pass() {
+	}
+	if p.failure != nil {
+		p.giveUp()
+		for p.pass() {
+		}
+	}
+	p.finish()
+	p.rollout.Phase = p.phase()
+}
+
+// pass moves each service on, and tells whether any came into another phase: others may have waited
+// for that.
+func (p *planner) pass() bool {
+	moved := false
+	for _, name := range slices.Sorted(maps.Keys(p.rollout.Services)) {
+		if p.failure != nil && p.rollout.Phase != maru.RollingBack {
+			return false
+		}
+		entry, svc := p.rollout.Services[name], p.service(name)
+		if entry.Phase.Final() {
+			svc.settled = false
+			continue
+		}
+		m := mover{planner: p, service: svc, entry: &entry, to: svc.releases[entry.To]}
+		svc.reset()
+		svc.settled = true
+		phase := entry.Phase
+		m.move()
+		if entry.Phase != phase {
+			entry.Since = p.now
+			moved = true
+		}
+		p.rollout.Services[name] = entry
+		if entry.Phase.Final() {
+			svc.settled = false
+		}
+	}
+	return moved
+}
+
+// giveUp turns the rollout back as a whole, or ends it where it stands if the file says so.
+func (p *planner) giveUp() {
+	failed := p.failure
+	entry := p.rollout.Services[failed.service]
+	p.rollout.Reason = failed.service + ": " + failed.reason
+	release := p.service(failed.service).releases[entry.To]
+	entry.Reason = failed.reason
+	p.rollout.Services[failed.service] = entry
+	if release.Spec.Update.NoRollback {
+		p.stay()
+		return
+	}
+	p.rollout.Phase = maru.RollingBack
+	p.record("rollout-failed", p.service(failed.service), entry.To, p.rollout.Reason)
+	for _, name := range slices.Sorted(maps.Keys(p.rollout.Services)) {
+		entry, svc := p.rollout.Services[name], p.service(name)
+		if entry.Phase == maru.Superseded {
+			continue
+		}
+		entry.Since = p.now
+		entry.Phase = maru.RollingBack
+		if p.untouched(svc, entry) {
+			p.restore(svc, entry)
+			entry.Phase = maru.RolledBackPhase
+		}
+		p.rollout.Services[name] = entry
+	}
+}
+
+// stay ends the rollout as failed and leaves everything as it is.
+func (p *planner) stay() {
+	for _, name := range slices.Sorted(maps.Keys(p.rollout.Services)) {
+		entry := p.rollout.Services[name]
+		if entry.Phase.Final() {
+			continue
+		}
+		entry.Phase, entry.Since = maru.Failed, p.now
+		p.rollout.Services[name] = entry
+		svc := p.service(name)
+		svc.settled = true
+		svc.leaveAll()
+	}
+}
+
+func (s *service) leaveAll() {
+	s.reset()
+	for _, name := range s.names() {
+		s.keep[name] = true
+	}
+}
+
+// untouched tells whether what served before the rollout serves unchanged, so that nothing needs to
+// come back.
+func (p *planner) untouched(s *service, e maru.ServiceRollout) bool {
+	if e.From == e.To {
+		return true
+	}
+	if e.From == 0 || s.state.Release != e.From || len(s.state.Serving) > 0 {
+		return false
+	}
+	if e.Stopped || s.releases[e.From].Spec.Kind == maru.Job {
+		return true
+	}
+	return s.wanted(e.From) == s.replicasBefore(e)
+}
+
+func (s *service) replicasBefore(e maru.ServiceRollout) int {
+	if s.state.Scaled {
+		return s.state.Replicas
+	}
+	return e.Replicas
+}
+
+// restore gives a service's state back what it had before the rollout.
+func (p *planner) restore(s *service, e maru.ServiceRollout) {
+	before := s.state
+	s.serve(e.From, s.replicasBefore(e))
+	s.state.Stopped = e.Stopped
+	if before.Stopped != s.state.Stopped {
+		s.changed = true
+	}
+}
+
+// phase sums up the services' phases: that of the one which is least far.
+func (p *planner) phase() maru.RolloutPhase {
+	r := p.rollout
+	if r.Phase.Final() || r.Phase == maru.RollingBack {
+		return r.Phase
+	}
+	for _, phase := range []maru.RolloutPhase{maru.Releasing, maru.Starting, maru.Pending} {
+		for _, e := range r.Services {
+			if e.Phase == phase {
+				return phase
+			}
+		}
+	}
+	return maru.Draining
+}
+
+// finish ends the rollout when all its services are at their end, and what is to be removed is gone.
+func (p *planner) finish() {
+	r := p.rollout
+	failed := false
+	for _, e := range r.Services {
+		if !e.Phase.Final() {
+			return
+		}
+		failed = failed || e.Phase == maru.Failed
+	}
+	switch {
+	case failed:
+		p.end(maru.Failed, "rollout-failed", r.Reason)
+	case r.Phase == maru.RollingBack:
+		p.end(maru.RolledBackPhase, "rollout-rolled-back", "the releases before serve again: "+r.Reason)
+	case p.removeServices():
+		if r.Cause == CauseRemove {
+			p.forget = true
+			p.end(maru.Succeeded, "app-removed", "the app was removed")
+			return
+		}
+		p.end(maru.Succeeded, "rollout-succeeded", p.summary())
+	}
+}
+
+func (p *planner) end(phase maru.RolloutPhase, event, message string) {
+	p.rollout.Phase, p.rollout.Ended = phase, p.now
+	p.record(event, nil, 0, message)
+}
+
+func (p *planner) summary() string {
+	r := p.rollout
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(r.Services)) {
+		parts = append(parts, fmt.Sprintf("%s %d", name, r.Services[name].To))
+	}
+	for _, name := range r.Removed {
+		parts = append(parts, name+" removed")
+	}
+	return fmt.Sprintf("%s took %s: %s", r.Cause, words(p.now.Sub(r.Started)), strings.Join(parts, ", "))
+}
+
+// removeServices drains and removes the services that are gone from the file, those that depend on
+// others first, and tells whether all are gone.
+func (p *planner) removeServices() bool {
+	gone := true
+	for _, name := range p.rollout.Removed {
+		svc := p.services[name]
+		if svc == nil || svc.deleted {
+			continue
+		}
+		if by := p.neededBy(name); by != "" {
+			gone = false
+			continue
+		}
+		svc.reset()
+		svc.settled, svc.leaving = true, true
+		if len(svc.names()) > 0 {
+			gone = false
+			continue
+		}
+		svc.deleted = true
+	}
+	return gone
+}
+
+// neededBy is a service that is also to be removed, is still there, and depends on the one named.
+func (p *planner) neededBy(name string) string {
+	for _, other := range p.rollout.Removed {
+		svc := p.services[other]
+		if svc == nil || svc.deleted || other == name || len(svc.names()) == 0 {
+			continue
+		}
+		release := svc.releases[svc.state.Release]
+		if !slices.ContainsFunc(release.Spec.DependsOn, func(d maru.Dependency) bool { return d.Service == name }) {
+			continue
+		}
+		back := p.services[name].releases[p.services[name].state.Release]
+		if slices.ContainsFunc(back.Spec.DependsOn, func(d maru.Dependency) bool { return d.Service == other }) {
+			continue // a circle: neither waits
+		}
+		return other
+	}
+	return ""
+}
+
+func deadlineOf(r maru.Release) time.Duration {
+	switch {
+	case r.Spec.Update.Deadline > 0:
+		return r.Spec.Update.Deadline
+	case r.Spec.Kind == maru.Job:
+		return DefaultJobDeadline
+	}
+	return DefaultDeadline
+}

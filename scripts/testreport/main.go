@@ -1,0 +1,85 @@
+// Command testreport reads the output of one or more "go test -json" from its standard input, shows
+// each package's result and the output of what failed, and ends with a count of the tests that ran.
+// It fails when a test failed, a package did not build, or no test ran.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+type event struct {
+	Action, Package, Test, Output, ImportPath string
+	Elapsed                                   float64
+}
+
+type report struct {
+	passed, failed, skipped int
+	output                  map[string][]string // of tests and packages not yet known to have passed
+	broken                  []string
+	out                     io.Writer
+}
+
+func main() {
+	r := &report{output: map[string][]string{}, out: os.Stdout}
+	if err := r.read(os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, "testreport:", err)
+		os.Exit(1)
+	}
+	for _, name := range r.broken {
+		fmt.Fprintln(r.out, "FAILED", name)
+	}
+	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped)
+	if len(r.broken) > 0 || r.passed == 0 {
+		os.Exit(1)
+	}
+}
+
+func (r *report) read(from io.Reader) error {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Action == "" {
+			fmt.Fprintln(r.out, lines.Text())
+			continue
+		}
+		r.take(e)
+	}
+	return lines.Err()
+}
+
+func (r *report) take(e event) {
+	key := strings.TrimSuffix(e.Package+" "+e.Test, " ")
+	switch e.Action {
+	case "output":
+		r.output[key] = append(r.output[key], e.Output)
+	case "build-output":
+		fmt.Fprint(r.out, e.Output)
+	case "build-fail":
+		r.broken = append(r.broken, e.ImportPath+" (build)")
+	case "pass", "skip":
+		delete(r.output, key)
+		switch {
+		case e.Test == "":
+			if e.Action == "pass" {
+				fmt.Fprintf(r.out, "ok   %6.1fs %s\n", e.Elapsed, e.Package)
+			}
+		case e.Action == "pass":
+			r.passed++
+		default:
+			r.skipped++
+		}
+	case "fail":
+		fmt.Fprint(r.out, strings.Join(r.output[key], ""))
+		delete(r.output, key)
+		r.broken = append(r.broken, key)
+		if e.Test != "" {
+			r.failed++
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package server
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// Deps are the roles behind the API. Those marked optional may be nil: their procedures answer that
+// they are unsupported.
+type Deps struct {
+	Store     maru.Store
+	Control   Control
+	State     State
+	Jobs      Jobs
+	Engine    maru.Engine
+	Images    maru.Images
+	Volumes   maru.Volumes
+	Logs      maru.Logs
+	Execer    maru.Execer    // optional
+	Forwarder maru.Forwarder // optional
+	Meter     maru.Meter     // optional
+	Builder   Builder        // optional
+	Tokens    Tokens
+	Grants    Grants
+	Secrets   Secrets
+	Backups   Backups       // optional
+	Processes Processes     // optional
+	Authority func() []byte // certificate of the local certificate authority in PEM; optional
+}
+
+// Control carries out what people ask for. Each call is on the disk once it returned nil, and happens
+// even if this process dies.
+type Control interface {
+	Deploy(ctx context.Context, d maru.Deployment) (r maru.Rollout, changed bool, err error)
+	Plan(ctx context.Context, d maru.Deployment) ([]maru.ServiceChange, error)
+	Rollback(ctx context.Context, scope maru.Scope, to int, by string) (r maru.Rollout, changed bool, err error)
+	Restart(ctx context.Context, scope maru.Scope, services []string, by string) (maru.Rollout, error)
+	Scale(ctx context.Context, scope maru.Scope, replicas map[string]int, by string) error
+	Stop(ctx context.Context, scope maru.Scope, services []string, by string) error
+	Start(ctx context.Context, scope maru.Scope, services []string, by string) error
+	Remove(ctx context.Context, scope maru.Scope, by string) (maru.Rollout, error)
+}
+
+// State tells what is wanted and what is.
+type State interface {
+	Apps(ctx context.Context, scope maru.Scope) ([]maru.AppSummary, error)
+	Status(ctx context.Context, scope maru.Scope) (maru.AppStatus, error)
+	Watch(ctx context.Context, scope maru.Scope) iter.Seq2[maru.AppStatus, error]
+	Releases(ctx context.Context, scope maru.Scope, service string) ([]maru.Release, error)
+	Rollouts(ctx context.Context, scope maru.Scope) ([]maru.Rollout, error)
+	Instance(ctx context.Context, scope maru.Scope, id string) (maru.WorkloadID, maru.Instance, error)
+}
+
+// Jobs prepares one-offs and knows what is in use.
+type Jobs interface {
+	Workload(ctx context.Context, service maru.ServiceID, release int, id string, command []string) (maru.Workload, error)
+	Images(ctx context.Context) ([]string, error)
+	SecretsInUse(ctx context.Context, scope maru.Scope) ([]maru.SecretVersion, error)
+}
+
+// Builder makes images from source.
+type Builder interface {
+	// Build makes the image and gives it by digest, present in the image store. Progress may be nil.
+	Build(ctx context.Context, req BuildRequest, progress func(BuildProgress)) (maru.Image, error)
+}
+
+// BuildRequest says what to build.
+type BuildRequest struct {
+	Service    maru.ServiceID
+	Name       string     // reference for the image, with or without a tag
+	Build      maru.Build // its contexts are folders on this machine, or URLs
+	Secrets    map[string][]byte
+	Volumes    []string // paths where the service mounts volumes
+	Registries map[string]Credentials
+}
+
+// Credentials are a user's name and password, or token, at an image registry.
+type Credentials struct{ Username, Password string }
+
+// BuildProgress is something that happened in a build.
+type BuildProgress struct {
+	Step   string // for people, such as "[build 2/5] RUN make"
+	Status string // started, cached, done, failed; "" when it only wrote a line
+	Log    string // one line of output
+}
+
+// Tokens keeps the API's credentials. By names who did it.
+type Tokens interface {
+	// Authenticate gives the token that has the secret; Unauthenticated when there is none, or it expired.
+	Authenticate(ctx context.Context, secret string) (maru.Token, error)
+	// CreateToken makes a token of the name, role, scope and expiry in t, and gives its secret. The
+	// server has checked that the caller may give that much.
+	CreateToken(ctx context.Context, by string, t maru.Token) (secret string, made maru.Token, err error)
+	// Tokens lists all.
+	Tokens(ctx context.Context) ([]maru.Token, error)
+	// RevokeToken ends the token with that ID at once; NotFound.
+	RevokeToken(ctx context.Context, by, id string) error
+}
+
+// Grants keeps what apps may have of the host. By names who did it.
+type Grants interface {
+	// Check tells whether the scope was granted all that the services reach into. The error is Denied,
+	// names what is missing, and hints at how to grant it.
+	Check(ctx context.Context, scope maru.Scope, services map[string]maru.Service) error
+	// Grants lists all.
+	Grants(ctx context.Context) ([]maru.Grant, error)
+	// AddGrant is idempotent; Invalid when there is no such ability.
+	AddGrant(ctx context.Context, by string, g maru.Grant) error
+	// RemoveGrant takes away exactly this one; NotFound.
+	RemoveGrant(ctx context.Context, by string, scope maru.Scope, ability string) error
+}
+
+// Secrets keeps secrets, encrypted, with their versions. An app sees its own before its environment's,
+// which have an empty app in their scope. By names who did it.
+type Secrets interface {
+	// SetSecret stores the value as the next version, unless it is that of the newest.
+	SetSecret(ctx context.Context, by string, scope maru.Scope, name string, value []byte) (version int, changed bool, err error)
+	// Visible gives the newest version that the app in the scope sees; NotFound.
+	Visible(ctx context.Context, scope maru.Scope, name string) (maru.SecretInfo, error)
+	// SecretEquals tells whether the newest version of exactly this scope has the value; NotFound.
+	SecretEquals(ctx context.Context, scope maru.Scope, name string, value []byte) (bool, error)
+	// Secrets lists those of a scope, whose empty parts match all, sorted.
+	Secrets(ctx context.Context, scope maru.Scope) ([]maru.SecretInfo, error)
+	// RemoveSecret forgets all versions in exactly this scope; NotFound.
+	RemoveSecret(ctx context.Context, by string, scope maru.Scope, name string) error
+}
+
+// Backups saves the whole state and brings it back.
+type Backups interface {
+	// Backup writes state and volumes as one stream that the passphrase encrypts.
+	Backup(ctx context.Context, w io.Writer, passphrase string, volumes bool) error
+	// Restore takes what Backup wrote; Conflict on a machine with apps.
+	Restore(ctx context.Context, r io.Reader, passphrase string) (Restored, error)
+}
+
+// Restored tells what a backup brought.
+type Restored struct {
+	Apps    []string
+	Volumes []string
+}
+
+// Processes tells how the platform's processes are.
+type Processes interface {
+	Processes(ctx context.Context) ([]Process, error)
+}
+
+// Process is one process of the platform.
+type Process struct {
+	Name    string // supervisor, server, proxy, runtime, builder
+	State   string // running, idle, starting, away
+	Message string
+	Version string
+	PID     int
+	Since   time.Time
+}

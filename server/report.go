@@ -1,0 +1,58 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/marucloud/maru"
+	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
+)
+
+// report tells a caller how a deploy goes. Once the caller is gone it says so in err and tells nothing
+// more. It is safe for concurrent use.
+type report struct {
+	mu       sync.Mutex
+	err      error
+	started  time.Time
+	progress func(*maruv1.Progress) error
+	status   func(*maruv1.RolloutStatus) error
+	result   func(*maruv1.DeployResult) error
+}
+
+func (r *report) send(send func() error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = send()
+	}
+}
+
+func (r *report) lost() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+func (r *report) step(p *maruv1.Progress) {
+	p.Message, p.Log = valid(p.Message), valid(p.Log)
+	r.send(func() error { return r.progress(p) })
+}
+
+func (r *report) rollout(s *Server, rollout maru.Rollout, services []maru.ServiceStatus) {
+	r.send(func() error {
+		return r.status(&maruv1.RolloutStatus{Rollout: rolloutProto(rollout), Services: s.servicesProto(services)})
+	})
+}
+
+// done ends the report, and gives the error of a caller that is gone.
+func (r *report) done(s *Server, rollout int, services []maru.ServiceStatus) error {
+	r.send(func() error {
+		return r.result(&maruv1.DeployResult{
+			Rollout: int32(rollout), Unchanged: rollout == 0, Services: s.servicesProto(services),
+			Took: durationpb.New(time.Since(r.started)),
+		})
+	})
+	return r.lost()
+}

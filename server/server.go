@@ -1,0 +1,114 @@
+// Package server is the API's far side: it takes requests from the command line, the dashboard and
+// other programs, checks who may do what, and hands them to the roles behind it, which it knows as
+// small interfaces only. The contract is api/maru/v1, spoken as Connect, gRPC and gRPC-Web, with
+// protobuf or JSON.
+//
+// Who calls is known by the other end of a unix socket or by a bearer token. One table, rules, says
+// for each procedure which role it needs and how its scope is held against the caller's; a procedure
+// that is not in it can't be called.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/api/gen/maru/v1/maruv1connect"
+	"github.com/marucloud/maru/server/sources"
+)
+
+// Config tunes a Server. The zero value of a field is its default.
+type Config struct {
+	Data       string      // folder for build contexts, absolute; required
+	SocketRole maru.Role   // of those who reach the unix socket and are neither root nor this user; default deploy
+	Version    VersionInfo // what Info tells
+	HTTPPort   uint16      // of the gateway, for addresses; 0: none
+	HTTPSPort  uint16      // of the gateway, for addresses; 0: none
+	Sources    sources.Config
+}
+
+// VersionInfo tells what is running.
+type VersionInfo struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+}
+
+// Validate tells what is wrong with the configuration. The error is of kind Invalid.
+func (c Config) Validate() error {
+	if c.Data == "" {
+		return maru.Errorf(maru.Invalid, "the server's data folder is missing")
+	}
+	if c.SocketRole != "" && !c.SocketRole.Valid() {
+		return maru.Errorf(maru.Invalid, "role %q of the socket's users is unknown", c.SocketRole)
+	}
+	return nil
+}
+
+// Server serves the API. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	deps    Deps
+	tokens  Tokens
+	sources *sources.Store
+	handler http.Handler
+
+	closing context.Context // ends streams; its cause is what they end with
+	close   context.CancelCauseFunc
+}
+
+// maxMessage is the longest message that is read: a manifest of a large folder.
+const maxMessage = 128 << 20
+
+// New makes a server. Nothing runs before [Server.Run].
+func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.SocketRole == "" {
+		cfg.SocketRole = maru.RoleDeploy
+	}
+	kept, err := sources.Open(cfg.Data, cfg.Sources)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log, deps: deps, tokens: deps.Tokens, sources: kept}
+	s.closing, s.close = context.WithCancelCause(context.Background())
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Handler serves the API under its procedures' paths, for a server around it that is not
+// [Server.Serve]: one that has [Server.ConnContext], and HTTP/2 (without TLS on a unix socket) for exec
+// and forward.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Run forgets build contexts that were not used for long, until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	return s.sources.Run(ctx, func(err error) { s.log.WarnContext(ctx, "clean build contexts", "error", err) })
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	options := []connect.HandlerOption{
+		connect.WithRequestGate(s.gate),
+		connect.WithInterceptors(errorInterceptor{s}, policyInterceptor{}),
+		connect.WithReadMaxBytes(maxMessage),
+		connect.WithCompressMinBytes(64 << 10),
+	}
+	mux.Handle(maruv1connect.NewAppServiceHandler(appService{s}, options...))
+	mux.Handle(maruv1connect.NewLogServiceHandler(logService{s}, options...))
+	mux.Handle(maruv1connect.NewExecServiceHandler(execService{s}, options...))
+	mux.Handle(maruv1connect.NewImageServiceHandler(imageService{s}, options...))
+	mux.Handle(maruv1connect.NewVolumeServiceHandler(volumeService{s}, options...))
+	mux.Handle(maruv1connect.NewSecretServiceHandler(secretService{s}, options...))
+	mux.Handle(maruv1connect.NewConfigServiceHandler(configService{s}, options...))
+	mux.Handle(maruv1connect.NewEnvServiceHandler(envService{s}, options...))
+	mux.Handle(maruv1connect.NewAccessServiceHandler(accessService{s}, options...))
+	mux.Handle(maruv1connect.NewSourceServiceHandler(sourceService{s}, options...))
+	mux.Handle(maruv1connect.NewSystemServiceHandler(systemService{s}, options...))
+	return mux
+}

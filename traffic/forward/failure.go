@@ -1,0 +1,133 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/marucloud/maru/traffic/connect"
+)
+
+// Failure is an answer that Maru gives in a service's stead.
+type Failure struct {
+	Status int
+	Title  string
+	What   string // what happened, for whoever sees the page
+	Do     string // what to do about it
+	Reason string // for the access log only
+	After  int    // seconds until it is worth trying again; 0: says nothing of it
+}
+
+// NoRoute is the answer to a host and path that lead nowhere. It tells nothing of what there is.
+func NoRoute(host string) Failure {
+	return Failure{
+		Status: http.StatusNotFound, Title: "Nothing here", Reason: "no route",
+		What: fmt.Sprintf("No service has a route for %s.", host),
+		Do:   "Check the address. If the service is yours, look at the route in its compose file (x-maru.route), and run: maru status",
+	}
+}
+
+// NotAllowed is the answer to a caller whom the service's policy does not name.
+func NotAllowed(service, caller string) Failure {
+	return Failure{
+		Status: http.StatusForbidden, Title: "Not allowed", Reason: caller + " may not call " + service,
+		What: fmt.Sprintf("%s does not accept calls from %s.", service, caller),
+		Do:   fmt.Sprintf("To permit them, let both share a network, or name %s under x-maru.allow of %s.", caller, service),
+	}
+}
+
+// BadRequest is the answer to what is not carried.
+func BadRequest(what string) Failure {
+	return Failure{Status: http.StatusBadRequest, Title: "Bad request", What: what, Reason: what, Do: "Correct the request."}
+}
+
+// failure turns the error that ended an exchange into its answer.
+func (x *exchange) failure(err error) Failure {
+	name := x.call.Service.ID.Service
+	look := "Run: maru status " + name
+	logs := look + ", and: maru logs " + name
+	var refused *connect.Error
+	switch {
+	case errors.Is(err, errTimeout):
+		return Failure{
+			Status: http.StatusGatewayTimeout, Title: "No answer in time", Reason: err.Error(),
+			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.call.Service.State().Timeout),
+			Do:   logs + ". The limit is x-maru.timeout in its compose file.",
+		}
+	case x.r.Context().Err() != nil || errors.Is(err, context.Canceled):
+		return Failure{Status: statusClientGone, Reason: errClientGone.Error()}
+	case errors.Is(err, connect.ErrNoEndpoint):
+		return x.unready(name, look)
+	case errors.As(err, &refused):
+		return Failure{
+			Status: http.StatusBadGateway, Title: "Service can't be reached", Reason: err.Error(), After: 1,
+			What: fmt.Sprintf("Service %s does not accept connections on port %d: %s.", name, x.call.Port, connect.Reason(refused)),
+			Do:   "It must listen on that port at every address (0.0.0.0), not only at 127.0.0.1. " + logs,
+		}
+	}
+	return Failure{
+		Status: http.StatusBadGateway, Title: "Service failed", Reason: err.Error(),
+		What: fmt.Sprintf("Service %s ended the connection before it answered.", name),
+		Do:   logs,
+	}
+}
+
+func (x *exchange) unready(name, look string) Failure {
+	f := Failure{
+		Status: http.StatusServiceUnavailable, Title: "Service unavailable", Reason: connect.ErrNoEndpoint.Error(), After: 2,
+		What: fmt.Sprintf("Service %s has no instance that is ready.", name),
+		Do:   look,
+	}
+	state := x.call.Service.State()
+	switch {
+	case state.Empty != "":
+		f.What += " " + state.Empty
+	case state.Starting():
+		f.Title = "Service is starting"
+		f.What = fmt.Sprintf("Service %s is starting: none of its instances is ready yet.", name)
+	}
+	return f
+}
+
+// fail answers with the failure, in the form that the client understands.
+func (x *exchange) fail(f Failure) {
+	x.entry.Status, x.entry.Error = f.Status, f.Reason
+	if f.Status == statusClientGone {
+		panic(http.ErrAbortHandler)
+	}
+	h := x.w.Header()
+	closing := h["Connection"]
+	clear(h)
+	if closing != nil {
+		h["Connection"] = closing
+	}
+	h.Set("X-Request-Id", x.entry.ID)
+	h.Set("Cache-Control", "no-store")
+	if x.grpc {
+		x.failGRPC(f)
+		return
+	}
+	if f.After > 0 {
+		h.Set("Retry-After", strconv.Itoa(f.After))
+	}
+	kind, body := f.page(x.r.Header, x.entry.ID)
+	h.Set("Content-Type", kind)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	x.w.WriteHeader(f.Status)
+	if x.r.Method != http.MethodHead {
+		n, _ := x.w.Write(body)
+		x.entry.Out = int64(n)
+	}
+}
+
+// NoPort is the answer when nobody said on which port a service listens.
+func NoPort(service string) Failure {
+	return Failure{
+		Status: http.StatusBadGateway, Title: "Service has no port", Reason: "no port known",
+		What: fmt.Sprintf("Nothing says on which port service %s listens.", service),
+		Do:   fmt.Sprintf("Name it in the compose file: x-maru.route: {host: …, port: …} of %s, or expose.", service),
+	}
+}

@@ -1,0 +1,86 @@
+// Package forward carries HTTP requests to endpoints: it chooses one, sends the request, tries
+// another where that is safe, streams both ways, and answers with a page that says what to do when
+// nobody can.
+//
+// A request is sent a second time when its endpoint could not be connected to, whatever the method,
+// since then nothing was sent; or when the endpoint died before it answered and the method is
+// idempotent, within the service's retry budget. Either way only as long as what was read of its
+// body, at most 64 KiB, can be sent again.
+package forward
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/accesslog"
+	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/table"
+)
+
+// Doors by which requests come in.
+const (
+	Gateway   = "gateway"
+	Mesh      = "mesh"
+	Published = "published"
+)
+
+// Config says how requests are carried.
+type Config struct {
+	Connector *connect.Connector
+	AccessLog *accesslog.Log // may be nil
+	Trusted   []netip.Prefix // whose forwarding headers are believed
+}
+
+// Call says where a request goes.
+type Call struct {
+	Door    string
+	Service *table.Service
+	Port    uint16
+	Route   *maru.Route     // at the gateway
+	Caller  *table.Endpoint // in the mesh
+}
+
+// Engine carries requests. It is for many goroutines and starts none that outlive a request, but
+// those of idle connections.
+type Engine struct {
+	cfg       Config
+	connector *connect.Connector
+	log       *slog.Logger
+	streams   streams
+	now       func() time.Time
+}
+
+// New makes an engine.
+func New(cfg Config, log *slog.Logger) *Engine {
+	return &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now}
+}
+
+// Drain waits until no upgraded connection is left, and cuts those that are left when ctx ends.
+func (e *Engine) Drain(ctx context.Context) { e.streams.drain(ctx) }
+
+const (
+	copyBuffer = 32 << 10
+	// streamBuffer is for what stays open for long and mostly says nothing.
+	streamBuffer = 4 << 10
+)
+
+var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+// Serve carries the request to the call's service and answers it.
+func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, call Call) {
+	x := e.exchange(w, r, call)
+	defer x.finish()
+	x.run()
+}
+
+// Refuse answers a request that is not carried anywhere.
+func (e *Engine) Refuse(w http.ResponseWriter, r *http.Request, call Call, f Failure) {
+	x := e.exchange(w, r, call)
+	defer x.finish()
+	x.fail(f)
+}

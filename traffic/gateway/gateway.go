@@ -1,0 +1,99 @@
+// Package gateway answers requests from outside: it finds the service by host and path, and ends TLS.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/marucloud/maru/traffic/forward"
+	"github.com/marucloud/maru/traffic/serve"
+	"github.com/marucloud/maru/traffic/table"
+)
+
+// Config says where the gateway listens and how it ends.
+type Config struct {
+	HTTP, HTTPS []net.Listener
+	Drain       time.Duration // longest wait for what is in flight when Run ends
+	Linger      time.Duration // how long idle connections stay open then
+}
+
+// Gateway is the door from outside.
+type Gateway struct {
+	cfg    Config
+	table  *table.Table
+	engine *forward.Engine
+	server *serve.Server
+	certs  certificates
+}
+
+// New makes a gateway. The listeners are its own from here on.
+func New(cfg Config, t *table.Table, engine *forward.Engine, log *slog.Logger) *Gateway {
+	g := &Gateway{cfg: cfg, table: t, engine: engine}
+	g.certs.source = t.Certificates
+	g.certs.log = log
+	g.server = serve.New(serve.Config{
+		Handler: g,
+		TLS: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: g.certs.choose,
+			NextProtos:     []string{"h2", "http/1.1"},
+		},
+	}, log)
+	return g
+}
+
+// Run answers requests until ctx ends, and then finishes those in flight.
+func (g *Gateway) Run(ctx context.Context) error {
+	group, serving := errgroup.WithContext(ctx)
+	for _, l := range g.cfg.HTTP {
+		group.Go(func() error { return g.server.Serve(l) })
+	}
+	for _, l := range g.cfg.HTTPS {
+		group.Go(func() error { return g.server.ServeTLS(l) })
+	}
+	group.Go(func() error {
+		<-serving.Done()
+		for _, l := range append(g.cfg.HTTP[:len(g.cfg.HTTP):len(g.cfg.HTTP)], g.cfg.HTTPS...) {
+			l.Close()
+		}
+		limit, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), g.cfg.Drain, fmt.Errorf("gateway: requests still in flight after %s", g.cfg.Drain))
+		defer cancel()
+		g.server.Drain(limit, g.cfg.Linger)
+		return nil
+	})
+	return group.Wait()
+}
+
+// ServeHTTP carries a request to the service that its host and path lead to.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call := forward.Call{Door: forward.Gateway}
+	host := forward.HostOf(r)
+	if r.Method == http.MethodConnect {
+		g.engine.Refuse(w, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
+		return
+	}
+	m, ok := g.table.Route(host, r.URL.Path)
+	if !ok {
+		g.engine.Refuse(w, r, call, forward.NoRoute(host))
+		return
+	}
+	call.Service, call.Route, call.Port = m.Service, &m.Route, m.Route.Port
+	if call.Port == 0 {
+		call.Port = m.Service.State().HTTPPort()
+	}
+	switch {
+	case !table.Allowed(nil, m.Service):
+		g.engine.Refuse(w, r, call, forward.NotAllowed(m.Service.ID.Service, table.Gateway))
+	case call.Port == 0:
+		g.engine.Refuse(w, r, call, forward.NoPort(m.Service.ID.Service))
+	default:
+		g.engine.Serve(w, r, call)
+	}
+}

@@ -1,0 +1,184 @@
+package traffic
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/accesslog"
+	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/discovery"
+	"github.com/marucloud/maru/traffic/forward"
+	"github.com/marucloud/maru/traffic/gateway"
+	"github.com/marucloud/maru/traffic/mesh"
+	"github.com/marucloud/maru/traffic/publish"
+	"github.com/marucloud/maru/traffic/socket"
+	"github.com/marucloud/maru/traffic/stream"
+	"github.com/marucloud/maru/traffic/table"
+)
+
+// Proxy is a data plane. It implements [maru.DataPlane].
+type Proxy struct {
+	cfg        Config
+	log        *slog.Logger
+	table      *table.Table
+	engine     *forward.Engine
+	access     *accesslog.Log
+	gateway    *gateway.Gateway
+	mesh       *mesh.Mesh
+	ports      *publish.Ports
+	names      *discovery.Server
+	subscriber *stream.Subscriber
+}
+
+// New makes a proxy and puts the state in force that is known from before. It starts nothing; the
+// sockets in cfg are its own from here on.
+func New(cfg Config, log *slog.Logger) (*Proxy, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	p := &Proxy{cfg: cfg, log: log, table: table.New(), access: accesslog.New(cfg.AccessLog, log)}
+	connector := connect.New(connect.Config{Hold: cfg.Hold, HoldRequests: cfg.HoldRequests})
+	p.engine = forward.New(forward.Config{Connector: connector, AccessLog: p.access, Trusted: cfg.TrustedProxies}, log)
+	p.gateway = gateway.New(gateway.Config{
+		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), Drain: cfg.Drain, Linger: cfg.Linger,
+	}, p.table, p.engine, log)
+	p.mesh = mesh.New(mesh.Config{
+		Listeners: cfg.listeners(socket.Mesh), Original: cfg.Original, Connector: connector, AccessLog: p.access,
+		Introduce: cfg.Introduce, Drain: cfg.Drain, Linger: cfg.Linger,
+	}, p.table, p.engine, log)
+	p.ports = publish.New(publish.Config{
+		Listen: cfg.Listen, Release: cfg.Release, Connector: connector, AccessLog: p.access,
+		Drain: cfg.Drain, Linger: cfg.Linger,
+	}, p.table, p.engine, log)
+	p.names = discovery.New(discovery.Config{
+		UDP: cfg.packets(socket.DNSUDP), TCP: cfg.listeners(socket.DNSTCP), Ranges: cfg.Ranges, Resolvers: cfg.Resolvers,
+		Introduce: cfg.Introduce,
+	}, p.table, log)
+	p.subscriber = stream.NewSubscriber(stream.SubscriberConfig{
+		Server: cfg.Server, Folder: cfg.State, Keep: cfg.Keep, Kept: cfg.Kept,
+	}, p.table, log)
+	if err := p.subscriber.Load(); err != nil {
+		log.Error("last known traffic state can't be read; waiting for the server", "error", err)
+	}
+	return p, nil
+}
+
+func (c Config) listeners(kind string) []net.Listener {
+	var list []net.Listener
+	for _, name := range sortedKeys(c.Listeners) {
+		if socket.Kind(name) == kind {
+			list = append(list, c.Listeners[name])
+		}
+	}
+	return list
+}
+
+func (c Config) packets(kind string) []net.PacketConn {
+	var list []net.PacketConn
+	for _, name := range sortedKeys(c.Packets) {
+		if socket.Kind(name) == kind {
+			list = append(list, c.Packets[name])
+		}
+	}
+	return list
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Run carries traffic until ctx ends. Then it takes no further connections, finishes what is in
+// flight within the drain time, and returns. Sockets that others hold too stay open for the next proxy.
+func (p *Proxy) Run(ctx context.Context) error {
+	// What serves ends first; what it needs meanwhile, the stream and the log, goes on until then.
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var support errgroup.Group
+	support.Go(func() error { return p.access.Run(late) })
+	support.Go(func() error { return p.subscriber.Run(late) })
+
+	doors, serving := errgroup.WithContext(ctx)
+	doors.Go(func() error { return p.gateway.Run(serving) })
+	doors.Go(func() error { return p.mesh.Run(serving) })
+	doors.Go(func() error { return p.ports.Run(serving) })
+	doors.Go(func() error { return p.names.Run(serving) })
+	var ending time.Time
+	doors.Go(func() error {
+		<-serving.Done()
+		ending = time.Now()
+		p.subscriber.Handover()
+		return nil
+	})
+	err := doors.Wait()
+	// Upgraded connections are left; the drain time counts from the same moment for them.
+	limit, cut := context.WithDeadline(context.WithoutCancel(ctx), ending.Add(p.cfg.Drain))
+	defer cut()
+	p.engine.Drain(limit)
+	end()
+	if e := support.Wait(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// Update puts a step of state in force.
+func (p *Proxy) Update(u maru.TrafficUpdate) error { return p.table.Update(u) }
+
+// Report tells what is in force.
+func (p *Proxy) Report() maru.TrafficReport { return p.table.Report() }
+
+// Count is how many requests of one kind a service has had since the proxy started.
+type Count struct {
+	Service  maru.ServiceID
+	Release  int    // 0: none answered
+	Door     string // gateway, mesh, published
+	Class    int    // first digit of the status; 0: the client went away
+	Requests uint64
+	Retries  uint64
+	Duration time.Duration // of all together
+	Within   []uint64      // requests that took at most the bound of [LatencyBounds] at that place; the last is for the rest
+}
+
+// LatencyBounds are the upper bounds of the places in [Count.Within].
+func LatencyBounds() []time.Duration { return slices.Clone(table.Buckets[:]) }
+
+// Counts gives what was counted of every service that had a request.
+func (p *Proxy) Counts() iter.Seq[Count] {
+	return func(yield func(Count) bool) {
+		for svc := range p.table.Services() {
+			for key, c := range svc.Stats.All() {
+				n := Count{
+					Service: svc.ID, Release: key.Release, Door: key.Door, Class: key.Class,
+					Requests: c.Requests.Load(), Retries: c.Retries.Load(), Duration: time.Duration(c.Nanos.Load()),
+				}
+				for i := range c.Within {
+					n.Within = append(n.Within, c.Within[i].Load())
+				}
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// LogDropped is how many lines of the access log did not fit.
+func (p *Proxy) LogDropped() uint64 { return p.access.Dropped() }
+
+func openHere(ctx context.Context, network, address string) (*os.File, error) {
+	return socket.Open(ctx, network, address)
+}

@@ -1,0 +1,80 @@
+// Package relay carries connections as they are, between a client and an endpoint.
+package relay
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/table"
+)
+
+// mostDials bounds how many endpoints one connection tries before it waits or gives up.
+const mostDials = 5
+
+// Open connects to a port of one of the service's endpoints, another one when the first can't be
+// connected to, and waits for one in a gap. The endpoint has the connection counted in: the caller
+// calls Done on it once.
+func Open(ctx context.Context, c *connect.Connector, svc *table.Service, port uint16) (net.Conn, *table.Endpoint, error) {
+	var gap connect.Gap
+	defer gap.End()
+	var tried []*table.Endpoint
+	for dials := 0; ; {
+		ep := svc.Pick(tried)
+		if ep == nil {
+			if err := c.Await(ctx, svc, tried, &gap); err != nil {
+				return nil, nil, err
+			}
+			tried, dials = tried[:0], 0
+			continue
+		}
+		conn, err := c.Dial(ctx, ep, port)
+		if err == nil {
+			return conn, ep, nil
+		}
+		ep.Done()
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		if dials++; dials == mostDials {
+			return nil, nil, err
+		}
+		gap.Last = err
+		tried = append(tried, ep)
+	}
+}
+
+// Carry copies both ways until both sides are done, one fails, or ctx ends, and closes both. A half
+// that ends is passed on as such. First are bytes that were read from the client already.
+func Carry(ctx context.Context, client, service net.Conn, first []byte) (in, out int64) {
+	stop := context.AfterFunc(ctx, func() {
+		client.Close()
+		service.Close()
+	})
+	defer stop()
+	defer client.Close()
+	defer service.Close()
+	if len(first) > 0 {
+		if _, err := service.Write(first); err != nil {
+			return 0, 0
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { in = half(service, client) })
+	out = half(client, service)
+	wg.Wait()
+	return in + int64(len(first)), out
+}
+
+// half copies one way: between TCP connections inside the kernel.
+func half(to, from net.Conn) int64 {
+	n, err := io.Copy(to, from)
+	h, ok := to.(interface{ CloseWrite() error })
+	if err != nil || !ok || h.CloseWrite() != nil {
+		to.Close()
+		from.Close()
+	}
+	return n
+}

@@ -1,0 +1,212 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/marucloud/maru"
+)
+
+// Plane is the data plane that a subscriber feeds.
+type Plane interface {
+	maru.DataPlane
+	// Traffic gives the state of all services that are in force.
+	Traffic() iter.Seq[maru.ServiceTraffic]
+	// Resolvers gives the name servers that are in force.
+	Resolvers() []netip.AddrPort
+	// Report tells of the plane itself, and News gets a value when there is something new to tell.
+	Report() maru.TrafficReport
+	News() <-chan struct{}
+}
+
+// SubscriberConfig says where state comes from and where it is kept.
+type SubscriberConfig struct {
+	Server string // unix socket; "": none
+	Folder string // for the journal; "": none
+	// Keep and Kept carry certificates over a restart of the process; nil: they come from the server
+	// again.
+	Keep func(name string, f *os.File) error
+	Kept func(name string) (*os.File, error)
+}
+
+// Subscriber keeps a data plane up to date.
+type Subscriber struct {
+	cfg    SubscriberConfig
+	plane  Plane
+	log    *slog.Logger
+	client *http.Client
+	keeper *keeper
+
+	stream    atomic.Pointer[string] // whose first update is in force
+	connected chan struct{}          // gets a value when stream was set
+}
+
+const (
+	firstBackoff   = 20 * time.Millisecond
+	longestBackoff = 2 * time.Second
+)
+
+// NewSubscriber makes a subscriber. It starts nothing.
+func NewSubscriber(cfg SubscriberConfig, plane Plane, log *slog.Logger) *Subscriber {
+	var dialer net.Dialer
+	s := &Subscriber{cfg: cfg, plane: plane, log: log, connected: make(chan struct{}, 1)}
+	s.client = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", cfg.Server)
+		},
+		MaxIdleConnsPerHost: 2,
+	}}
+	s.keeper = newKeeper(cfg.Folder, plane, log)
+	return s
+}
+
+// Load puts the state that was last known in force, if there is one.
+func (s *Subscriber) Load() error {
+	u, err := s.keeper.load()
+	if err != nil {
+		return err
+	}
+	if u.Certificates, err = s.keptCertificates(); err != nil {
+		s.log.Warn("certificates were not kept over the restart", "error", err)
+	}
+	return s.plane.Update(u)
+}
+
+// Run follows the server and keeps what it says until ctx ends. An absent server is waited for.
+func (s *Subscriber) Run(ctx context.Context) error {
+	defer s.client.CloseIdleConnections()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.keeper.run(ctx) })
+	if s.cfg.Server != "" {
+		group.Go(func() error { return s.follow(ctx) })
+		group.Go(func() error { return s.reports(ctx) })
+	}
+	return group.Wait()
+}
+
+// Handover leaves the kept state to the process that follows this one. Updates go on.
+func (s *Subscriber) Handover() { s.keeper.stop() }
+
+func (s *Subscriber) follow(ctx context.Context) error {
+	backoff := firstBackoff
+	for {
+		began := time.Now()
+		err := s.once(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > longestBackoff {
+			backoff = firstBackoff
+		}
+		s.log.Info("traffic stream interrupted; going on with what is known", "error", err)
+		timer := time.NewTimer(backoff + rand.N(backoff/2))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		backoff = min(2*backoff, longestBackoff)
+	}
+}
+
+// once follows one stream to its end.
+func (s *Subscriber) once(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://maru"+updatesPath, http.NoBody)
+	if err != nil {
+		return err
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the server answered %s", res.Status)
+	}
+	id := res.Header.Get(streamHeader)
+	defer s.stream.Store(nil)
+	frames := newFrameReader(res.Body)
+	for first := true; ; first = false {
+		u, err := frames.next()
+		if err != nil {
+			return err
+		}
+		if first && !u.Full {
+			return errors.New("the stream does not begin with everything")
+		}
+		if err := s.plane.Update(u); err != nil {
+			return err
+		}
+		if first {
+			s.stream.Store(&id)
+			s.log.Info("traffic stream connected", "version", u.Version, "services", len(u.Services))
+			select {
+			case s.connected <- struct{}{}:
+			default:
+			}
+		}
+		s.keeper.keep(u)
+		if len(u.Certificates) > 0 {
+			s.keepCertificates(u.Certificates)
+		}
+	}
+}
+
+// reports posts the plane's report whenever it has news. News that come meanwhile go into the next.
+func (s *Subscriber) reports(ctx context.Context) error {
+	for {
+		select {
+		case <-s.plane.News():
+		case <-s.connected:
+		case <-ctx.Done():
+			return nil
+		}
+		id := s.stream.Load()
+		if id == nil {
+			continue
+		}
+		if err := s.post(ctx, *id, s.plane.Report()); err != nil && ctx.Err() == nil {
+			s.log.Debug("traffic report not sent", "error", err)
+		}
+	}
+}
+
+func (s *Subscriber) post(ctx context.Context, id string, r maru.TrafficReport) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a server that hangs gets the next report
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://maru"+reportsPath, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set(streamHeader, id)
+	res, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, res.Body)
+	if res.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("the server answered %s", res.Status)
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package table
+
+import (
+	"slices"
+
+	"github.com/marucloud/maru"
+)
+
+// State is one moment of a service. It is immutable.
+type State struct {
+	maru.ServiceTraffic
+	Removed bool // the service is gone
+
+	all   []*Endpoint // as listed, by instance
+	ready []*Endpoint // of the releases that serve
+	parts []part      // by release; only when more than one has a ready endpoint
+	wheel *wheel      // turns through parts
+}
+
+// part is a release's share.
+type part struct {
+	release, weight int
+	ready           []*Endpoint
+}
+
+// Endpoints gives every instance that is listed, ready or not.
+func (s *State) Endpoints() []*Endpoint { return s.all }
+
+// Ready gives the endpoints that take requests now.
+func (s *State) Ready() []*Endpoint { return s.ready }
+
+// Protocol gives what is spoken on a port as declared or recognized: "" when nobody said.
+func (s *State) Protocol(port uint16, transport maru.Protocol) string {
+	for _, p := range s.Ports {
+		if p.Port == port && (p.Protocol == transport || p.Protocol == "" && transport == maru.TCP) {
+			return p.App
+		}
+	}
+	return ""
+}
+
+// HTTPPort gives the first port that speaks HTTP, else the first TCP port, else 0.
+func (s *State) HTTPPort() uint16 {
+	for _, p := range s.Ports {
+		if p.Protocol != maru.UDP && IsHTTP(p.App) {
+			return p.Port
+		}
+	}
+	for _, p := range s.Ports {
+		if p.Protocol != maru.UDP && p.App != "tcp" {
+			return p.Port
+		}
+	}
+	for _, p := range s.Ports {
+		if p.Protocol != maru.UDP {
+			return p.Port
+		}
+	}
+	return 0
+}
+
+// IsHTTP tells whether a port's App is one of those that are balanced by request.
+func IsHTTP(app string) bool { return app == "http" || app == "h2c" || app == "grpc" }
+
+// Starting tells whether an instance is listed that is neither ready nor draining.
+func (s *State) Starting() bool {
+	return slices.ContainsFunc(s.all, func(e *Endpoint) bool { return !e.Ready() && !e.Draining() })
+}
+
+// newState makes the state of what the control plane says, out of the endpoints that were there.
+func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*Endpoint)) (s *State, fresh, gone []*Endpoint) {
+	s = &State{ServiceTraffic: traffic}
+	before := map[string]*Endpoint{}
+	if old != nil {
+		for _, e := range old.all {
+			before[e.Instance] = e
+		}
+	}
+	for _, t := range traffic.Endpoints {
+		e := before[t.Instance]
+		if e == nil || e.Addresses != t.Addresses || e.Release != t.Release {
+			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, idle: idle}
+			fresh = append(fresh, e)
+		} else {
+			delete(before, t.Instance)
+		}
+		s.all = append(s.all, e)
+	}
+	for _, e := range before {
+		gone = append(gone, e)
+	}
+	s.group(traffic)
+	if old != nil && s.wheel != nil && old.wheel != nil && slices.Equal(old.wheel.weights, s.wheel.weights) {
+		s.wheel = old.wheel
+	}
+	return s, fresh, gone
+}
+
+func (s *State) group(traffic maru.ServiceTraffic) {
+	weights := map[int]int{}
+	for _, w := range traffic.Serving {
+		if w.Weight > 0 {
+			weights[w.Release] += w.Weight
+		}
+	}
+	at := map[int]int{}
+	for i, t := range traffic.Endpoints {
+		weight, serves := weights[t.Release]
+		if !t.Ready || t.Draining || len(weights) > 0 && !serves {
+			continue
+		}
+		s.ready = append(s.ready, s.all[i])
+		if len(weights) < 2 {
+			continue
+		}
+		n, ok := at[t.Release]
+		if !ok {
+			n = len(s.parts)
+			at[t.Release] = n
+			s.parts = append(s.parts, part{release: t.Release, weight: weight})
+		}
+		s.parts[n].ready = append(s.parts[n].ready, s.all[i])
+	}
+	if len(s.parts) < 2 {
+		s.parts = nil
+		return
+	}
+	slices.SortFunc(s.parts, func(a, b part) int { return a.release - b.release })
+	shares := make([]int, len(s.parts))
+	for i, p := range s.parts {
+		shares[i] = p.weight
+	}
+	s.wheel = newWheel(shares)
+}

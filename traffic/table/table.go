@@ -1,0 +1,257 @@
+package table
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// Table is the state of a data plane. Update has one caller at a time; all else is for many.
+type Table struct {
+	services  *index[maru.ServiceID, *Service]
+	virtual   *index[netip.Addr, *Service]
+	callers   *index[netip.Addr, *Endpoint]
+	instances *index[string, *Endpoint]
+	hosts     *index[string, *host]
+	names     *index[nameKey, []*Service]
+
+	certificates atomic.Pointer[[]maru.Certificate]
+	resolvers    atomic.Pointer[[]netip.AddrPort]
+	version      atomic.Uint64
+
+	updating  sync.Mutex
+	observers []Observer
+
+	awaiting awaited
+
+	mu       sync.Mutex
+	draining map[*Endpoint]struct{}
+	problems map[problemKey]maru.TrafficProblem
+	news     chan struct{}
+}
+
+// Observer is told of each service that changed, after it did: before or after is nil for one that
+// came or went.
+type Observer func(svc *Service, before, after *State)
+
+// New makes an empty table.
+func New(observers ...Observer) *Table {
+	return &Table{
+		services:  newIndex[maru.ServiceID, *Service](),
+		virtual:   newIndex[netip.Addr, *Service](),
+		callers:   newIndex[netip.Addr, *Endpoint](),
+		instances: newIndex[string, *Endpoint](),
+		hosts:     newIndex[string, *host](),
+		names:     newIndex[nameKey, []*Service](),
+		observers: observers,
+		draining:  map[*Endpoint]struct{}{},
+		problems:  map[problemKey]maru.TrafficProblem{},
+		news:      make(chan struct{}, 1),
+	}
+}
+
+// Observe adds an observer. Call it before the first Update.
+func (t *Table) Observe(o Observer) { t.observers = append(t.observers, o) }
+
+// Update puts a step in force.
+func (t *Table) Update(u maru.TrafficUpdate) error {
+	t.updating.Lock()
+	defer t.updating.Unlock()
+	now := time.Now()
+	removed := u.Removed
+	if u.Full {
+		removed = t.unnamed(u.Services)
+	}
+	for _, s := range u.Services {
+		t.put(s, now)
+	}
+	for _, id := range removed {
+		t.remove(id, now)
+	}
+	if len(u.Certificates) > 0 {
+		t.certificates.Store(&u.Certificates)
+	}
+	if len(u.Resolvers) > 0 || u.Full {
+		t.resolvers.Store(&u.Resolvers)
+	}
+	t.version.Store(u.Version)
+	t.tell()
+	return nil
+}
+
+func (t *Table) unnamed(services []maru.ServiceTraffic) []maru.ServiceID {
+	named := make(map[maru.ServiceID]struct{}, len(services))
+	for _, s := range services {
+		named[s.Service] = struct{}{}
+	}
+	var gone []maru.ServiceID
+	for id := range t.services.each {
+		if _, ok := named[id]; !ok {
+			gone = append(gone, id)
+		}
+	}
+	return gone
+}
+
+func (t *Table) put(traffic maru.ServiceTraffic, now time.Time) {
+	svc, known := t.services.get(traffic.Service)
+	if !known {
+		svc = &Service{ID: traffic.Service}
+	}
+	before := svc.State()
+	after, fresh, gone := newState(svc, before, traffic, t.idle)
+	for i, e := range after.all {
+		t.follow(e, traffic.Endpoints[i])
+		e.put(traffic.Endpoints[i])
+	}
+	svc.swap(after, now)
+	if !known {
+		t.services.set(svc.ID, svc)
+	}
+	t.reindex(svc, before, after)
+	for _, e := range gone {
+		t.retire(e)
+	}
+	for _, e := range fresh {
+		t.admit(e)
+	}
+	if before != nil && len(gone) > 0 {
+		svc.Stats.forget(func(release int) bool {
+			return release == 0 || slices.ContainsFunc(after.all, func(e *Endpoint) bool { return e.Release == release })
+		})
+	}
+	for _, o := range t.observers {
+		o(svc, before, after)
+	}
+}
+
+func (t *Table) remove(id maru.ServiceID, now time.Time) {
+	svc, ok := t.services.get(id)
+	if !ok {
+		return
+	}
+	before := svc.State()
+	none := &State{ServiceTraffic: maru.ServiceTraffic{Service: id, Empty: "It was removed."}, Removed: true}
+	t.reindex(svc, before, none)
+	t.services.change(id, func(*Service, bool) (*Service, bool) { return nil, false })
+	svc.swap(none, now)
+	for _, e := range before.all {
+		t.retire(e)
+	}
+	t.Solved(id, "")
+	for _, o := range t.observers {
+		o(svc, before, nil)
+	}
+}
+
+// reindex adds first what the service gets and then takes away what it had, so that nothing is
+// missing in between.
+func (t *Table) reindex(svc *Service, before, after *State) {
+	var old maru.ServiceTraffic
+	if before != nil {
+		old = before.ServiceTraffic
+	}
+	for _, r := range after.Routes {
+		t.addRoute(svc, r)
+		if other := t.holder(svc, r); other != nil {
+			t.Problem(svc.ID, routeName(r), other.ID.String()+" has it already")
+		} else {
+			t.Solved(svc.ID, routeName(r))
+		}
+	}
+	for _, r := range old.Routes {
+		if !slices.ContainsFunc(after.Routes, func(n maru.Route) bool {
+			return routeHost(n.Host) == routeHost(r.Host) && prefix(n.Path) == prefix(r.Path)
+		}) {
+			what := routeName(r)
+			t.Solved(svc.ID, what)
+			if heir := t.dropRoute(svc, r); heir != nil {
+				t.Solved(heir.ID, what)
+			}
+		}
+	}
+	t.reindexNames(svc, old.Networks, after.Networks)
+	if old.VirtualAddress != after.VirtualAddress {
+		claim(t.virtual, after.VirtualAddress, svc)
+		release(t.virtual, old.VirtualAddress, after.VirtualAddress, svc)
+	}
+}
+
+func (t *Table) admit(e *Endpoint) {
+	t.instances.set(e.Instance, e)
+	claim(t.callers, e.Addresses, e)
+	t.awaiting.arrived(e)
+}
+
+func (t *Table) retire(e *Endpoint) {
+	e.retire()
+	t.instances.change(e.Instance, func(now *Endpoint, ok bool) (*Endpoint, bool) { return now, ok && now != e })
+	release(t.callers, e.Addresses, maru.Addresses{}, e)
+	t.mu.Lock()
+	delete(t.draining, e)
+	t.mu.Unlock()
+}
+
+// claim writes v down for the addresses. The last one who was given an address has it.
+func claim[V comparable](x *index[netip.Addr, V], a maru.Addresses, v V) {
+	for _, addr := range []netip.Addr{a.V4, a.V6} {
+		if addr.IsValid() {
+			x.set(addr, v)
+		}
+	}
+}
+
+func release[V comparable](x *index[netip.Addr, V], a, but maru.Addresses, v V) {
+	for _, addr := range []netip.Addr{a.V4, a.V6} {
+		if addr.IsValid() && addr != but.V4 && addr != but.V6 {
+			x.change(addr, func(now V, ok bool) (V, bool) { return now, ok && now != v })
+		}
+	}
+}
+
+// Service finds a service by its name.
+func (t *Table) Service(id maru.ServiceID) (*Service, bool) { return t.services.get(id) }
+
+// Virtual finds the service that has the virtual address.
+func (t *Table) Virtual(a netip.Addr) (*Service, bool) { return t.virtual.get(a.Unmap()) }
+
+// Instance finds an instance by its ID.
+func (t *Table) Instance(id string) (*Endpoint, bool) { return t.instances.get(id) }
+
+// Certificates gives the TLS certificates in force, or nil. Each set has its own address.
+func (t *Table) Certificates() *[]maru.Certificate { return t.certificates.Load() }
+
+// Resolvers gives the name servers for foreign names.
+func (t *Table) Resolvers() []netip.AddrPort {
+	if r := t.resolvers.Load(); r != nil {
+		return *r
+	}
+	return nil
+}
+
+// Services gives a moment's services.
+func (t *Table) Services() iter.Seq[*Service] {
+	return func(yield func(*Service) bool) {
+		for _, s := range t.services.each {
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// Traffic gives the state of all services as it was told.
+func (t *Table) Traffic() iter.Seq[maru.ServiceTraffic] {
+	return func(yield func(maru.ServiceTraffic) bool) {
+		for _, s := range t.services.each {
+			if !yield(s.State().ServiceTraffic) {
+				return
+			}
+		}
+	}
+}
