@@ -16,7 +16,13 @@ build: ## Build bin/maru, installing what is missing
 	@mkdir -p bin
 	go build -ldflags "-s -w -X main.version=$(VERSION)" -o bin/maru ./cmd/maru
 
-test: ## Run every test, the ones with real containers too (needs root)
+demo: build ## Build Maru, start it and deploy examples/shop on it
+	@scripts/demo.sh up
+
+demo-down: ## Stop the demo and remove all that it left
+	@scripts/demo.sh down
+
+test: build ## Run every test, the ones with real containers too (needs root)
 	@scripts/deps.sh build
 	@scripts/deps.sh test
 	@scripts/embed.sh

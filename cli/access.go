@@ -2,18 +2,19 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"os/user"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/marucloud/maru"
 	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
+	"github.com/marucloud/maru/internal/truststore"
 )
+
+// authorityName is that of Maru's local authority in the stores of a machine.
+const authorityName = "maru-local-authority"
 
 func (s *shell) loginCommand() *cobra.Command {
 	var name string
@@ -205,29 +206,24 @@ machine's programs and browsers look. --undo takes it out again.`,
 				_, err := s.Stdout.Write(response.Certificate)
 				return err
 			}
-			path, err := s.writeAuthority(response.Certificate)
+			store := truststore.New(truststore.Config{})
+			var report truststore.Report
+			did := "trusted by"
+			if undo {
+				did = "taken out of"
+				report, err = store.Remove(c.Context(), authorityName)
+			} else {
+				report, err = store.Install(c.Context(), authorityName, response.Certificate)
+			}
 			if err != nil {
 				return err
 			}
-			return s.trust(c.Context(), path, undo)
+			for _, place := range report.Done {
+				fmt.Fprintf(s.Stdout, "%s %s (%s)\n", did, place.Name, place.Path)
+			}
+			return report.Err()
 		}}
 	c.Flags().BoolVar(&print, "print", false, "only print the certificate")
 	c.Flags().BoolVar(&undo, "undo", false, "take it out again")
 	return c
-}
-
-// writeAuthority keeps a copy of the certificate for the programs that put it in place.
-func (s *shell) writeAuthority(certificate []byte) (string, error) {
-	settings, err := s.settingsPath()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(filepath.Dir(settings), "authority.pem")
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", maru.Errorf(maru.Invalid, "keep the certificate: %w", err)
-	}
-	if err := os.WriteFile(path, certificate, 0o644); err != nil {
-		return "", maru.Errorf(maru.Invalid, "keep the certificate: %w", err)
-	}
-	return path, nil
 }

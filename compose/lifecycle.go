@@ -17,7 +17,7 @@ func (s *service) lifecycle() {
 		s.out.Replicas = s.keys.min
 	}
 	if s.out.Replicas < 0 || s.out.Replicas > 10_000 {
-		s.fail(maru.Invalid, fmt.Sprintf("%d is not a number of instances", s.out.Replicas), "", "deploy", "replicas")
+		s.fail(maru.Invalid, fmt.Sprintf("%d is not a number of instances", s.out.Replicas), "", s.replicasKey()...)
 		s.out.Replicas = 1
 	}
 	restart, said := s.restart()
@@ -49,6 +49,14 @@ func (s *service) lifecycle() {
 	if s.out.Kind == maru.Job && (!said || restart.Policy == maru.RestartAlways) {
 		s.out.Container.Restart = maru.Restart{Policy: maru.RestartNever}
 	}
+}
+
+// replicasKey gives the path of what says how many instances there are.
+func (s *service) replicasKey() []string {
+	if s.in.Scale != nil {
+		return []string{"scale"}
+	}
+	return []string{"deploy", "replicas"}
 }
 
 // waitedFor gives a service that waits until this one completed, or "".

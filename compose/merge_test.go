@@ -108,6 +108,12 @@ func TestOverrides(t *testing.T) {
 		{"logging", "logging: {driver: json-file, options: {max-size: 1m}}", "logging: {driver: local}"},
 		{"sysctls", "sysctls: [a=1]", "sysctls: {a: 2}"},
 		{"null over", "user: a", "user: "},
+		{"build", "build: .", "build: {target: x, args: [A=1]}"},
+		{"build, back", "build: {context: ., args: {A: 1, B: 2}}", "build: {args: [B=3]}"},
+		{"devices", "devices: ['/dev/a:/dev/x', /dev/b]", "devices: ['/dev/c:/dev/x:r']"},
+		{"configs", "configs: [c]", "configs: [{source: c, target: /etc/c}, c]"},
+		{"extra hosts as lists", "extra_hosts: {a: [1.1.1.1, 2.2.2.2]}", "extra_hosts: ['b:3.3.3.3']"},
+		{"scalars", "labels: {a: 1, b: 1.5, c: true, e: 0o17, f: yes}", "labels: [g]"},
 		{"mapping reset", "deploy: {replicas: 2, resources: {limits: {memory: 64m}}}", "deploy: {resources: !reset {}}"},
 		{"x-maru", "x-maru: {route: a.example.com, scale: {min: 2}}", "x-maru: {route: b.example.com, timeout: 5s}"},
 		{"x-maru lists", "x-maru: {route: [a.example.com], allow: [gateway]}", "x-maru: {route: [b.example.com], allow: [db]}"},
@@ -115,11 +121,11 @@ func TestOverrides(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "app")
-			rest := "  db: {image: db}\n  cache: {image: cache}\nnetworks: {back: , front: }\nvolumes: {data: }\nsecrets: {s: {file: a.env}, other: {file: b.env}}\n"
+			rest := "  db: {image: db}\n  cache: {image: cache}\nnetworks: {back: , front: }\nvolumes: {data: }\nsecrets: {s: {file: a.env}, other: {file: b.env}}\nconfigs: {c: {content: x}}\n"
 			writeFiles(t, dir, map[string]string{
 				"compose.yaml":          "services:\n  web:\n    image: x\n" + indented(c.base) + rest,
 				"compose.override.yaml": "services:\n  web:\n" + indented(c.over),
-				"a.env":                 "A=1\n", "b.env": "A=2\n",
+				"a.env":                 "A=1\n", "b.env": "A=2\n", "Dockerfile": "FROM scratch\n",
 			})
 			sameWhenMerged(t, Options{Dir: dir}, &txtar.Archive{})
 		})

@@ -211,10 +211,7 @@ func (s *service) share(said bool) {
 	if s.out.Replicas < 2 {
 		return
 	}
-	at := []string{"deploy", "replicas"}
-	if s.in.Scale != nil {
-		at = []string{"scale"}
-	}
+	at := s.replicasKey()
 	for _, m := range held {
 		if m.Kind == maru.VolumeMount {
 			s.fail(maru.Unsupported, fmt.Sprintf("%d instances would write to the volume %s at once, and a volume has one holder at a time", s.out.Replicas, m.Source),

@@ -3,12 +3,14 @@ package compose
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -270,6 +272,23 @@ func TestErrorsHaveAKindAndAHint(t *testing.T) {
 		if len(issues.All) == 1 && maru.HintOf(err) != issues.All[0].Hint {
 			t.Errorf("%s gives the hint %q", text, maru.HintOf(err))
 		}
+	}
+}
+
+func TestStandardInput(t *testing.T) {
+	for name, stdin := range map[string]io.Reader{
+		"there is no standard input": nil,
+		"can't be read":              iotest.ErrReader(errors.New("gone")),
+		"is too large":               strings.NewReader(strings.Repeat("#", maxComposeFile+1)),
+	} {
+		_, err := Load(context.Background(), Options{Dir: t.TempDir(), Files: []string{"-"}, Stdin: stdin})
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("want %q, got %v", name, err)
+		}
+	}
+	_, err := Load(context.Background(), Options{Dir: t.TempDir(), Files: []string{"-"}, Stdin: strings.NewReader("services: {web: {imge: x}}")})
+	if err == nil || !strings.HasPrefix(err.Error(), "-:1:18: ") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package compose
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -195,5 +194,3 @@ func begins(prefixes ...string) func(*node) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(n.text(), p) })
 	}
 }
-
-func (r row) String() string { return fmt.Sprintf("%s (%s)", r.key, r.treatment) }

@@ -1,10 +1,12 @@
 package compose
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -99,12 +101,21 @@ func (l *load) checkExtension(n *node, path, key, name string) {
 
 // checkSchema reports values of a wrong type or form.
 func (l *load) checkSchema() {
-	data, err := json.Marshal(l.src.plain())
-	if err != nil {
-		l.fail(l.place(), "", maru.Invalid, "the files hold a value that JSON has no word for: "+err.Error(), "")
+	known := len(l.errors)
+	l.src.scalars("", func(path string, n *node) {
+		if f, ok := n.value.(float64); ok && (math.IsNaN(f) || math.IsInf(f, 0)) {
+			l.fail(n.pos, path, maru.Invalid, "is not a number", "")
+		}
+	})
+	if len(l.errors) > known {
 		return
 	}
-	document, err := jsonschema.UnmarshalJSON(strings.NewReader(string(data)))
+	data, err := json.Marshal(l.src.plain())
+	if err != nil {
+		l.fail(l.place(), "", maru.Invalid, err.Error(), "")
+		return
+	}
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
 		l.fail(l.place(), "", maru.Invalid, err.Error(), "")
 		return

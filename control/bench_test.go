@@ -187,14 +187,16 @@ func (l *large) deploy(t testing.TB, n int) time.Duration {
 	return time.Since(begin)
 }
 
-// crash kills an instance, and gives how long it took until traffic knew.
-func (l *large) crash(t testing.TB, n int) time.Duration {
-	id := l.scope(n).Service(fmt.Sprintf("s%d", n%servicesPerApp))
+// fail makes an instance of a service that is not scaled not ready, and gives how long it took until
+// traffic knew.
+func (l *large) fail(t testing.TB, n int) time.Duration {
+	k := (n + 1) % servicesPerApp
+	id := l.scope(n).Service(fmt.Sprintf("s%d", k))
 	s, err := l.Status(context.Background(), id.Scope)
 	if err != nil {
 		t.Fatal(err)
 	}
-	victim := s.Services[n%servicesPerApp].Instances[0].ID
+	victim := s.Services[k].Instances[0].ID
 	toPlanes := l.nextTraffic(id)
 	begin := time.Now()
 	l.SetReady(victim, false, "told to")
@@ -243,11 +245,11 @@ func TestLarge(t *testing.T) {
 
 // round makes a thousand changes of each kind, and says what was too slow.
 func (l *large) round(t *testing.T, round int) (slow string) {
-	var applied, published, crashed []time.Duration
+	var applied, published, failed []time.Duration
 	for n := range 1000 {
 		a, p := l.scale(t, round*1000+n)
 		applied, published = append(applied, a), append(published, p)
-		crashed = append(crashed, l.crash(t, n))
+		failed = append(failed, l.fail(t, n))
 	}
 	for _, c := range []struct {
 		what string
@@ -256,7 +258,7 @@ func (l *large) round(t *testing.T, round int) (slow string) {
 	}{
 		{"a change is planned and applied", applied, 50 * time.Millisecond},
 		{"its traffic is out", published, 10 * time.Millisecond},
-		{"an instance that is not ready is out of the traffic", crashed, 10 * time.Millisecond},
+		{"an instance that is not ready is out of the traffic", failed, 10 * time.Millisecond},
 	} {
 		most := c.most
 		if race {

@@ -475,3 +475,61 @@ func TestRestartOfDependents(t *testing.T) {
 	s.settle(long)
 	wantRuns(t, s, map[string]int{"web/2": 3, "db/2": 1, "other/1": 3})
 }
+
+func TestDeployDuringRemoval(t *testing.T) {
+	for steps := range 6 {
+		s := newSim(t)
+		a := app(map[string]maru.Service{"web": web("web:1", after("db", maru.Healthy)), "db": database("db:1")})
+		s.deploy(a)
+		s.settle(long)
+		s.submit(plan.Remove(s.now, s.observe(), "ann"))
+		for range steps {
+			s.plan()
+			for _, id := range s.ids() {
+				s.step(id)
+			}
+		}
+		if _, err := plan.Restart(s.now, s.observe(), nil, "ann"); err == nil {
+			t.Error("restarted what is being removed")
+		}
+		s.deploy(a)
+		s.settle(long)
+		wantPhase(t, s, maru.Succeeded)
+		if s.serving("web") != 3 || s.serving("db") != 1 || s.state.Spec == nil {
+			t.Errorf("after %d steps: %v", steps, s.runs())
+		}
+	}
+}
+
+// TestProgramsThatMayEnd has services that are not to be kept running: exit code 0 is fine.
+func TestProgramsThatMayEnd(t *testing.T) {
+	ends := func(s *maru.Service) {
+		s.Expose, s.Container.Restart.Policy = nil, maru.RestartOnFailure
+	}
+	s := newSim(t)
+	s.sick["once:1@sha256:once:1"] = "ends"
+	s.deploy(app(map[string]maru.Service{"once": web("once:1", ends), "web": web("web:1", after("once", maru.Started))}))
+	s.settle(long)
+	wantPhase(t, s, maru.Succeeded)
+	for _, st := range plan.Status(s.now, s.observe()).Services {
+		if st.Name == "once" && (st.State != maru.StateDone || st.Message == "") {
+			t.Errorf("once is %s: %s", st.State, st.Message)
+		}
+	}
+	if p := plan.App(s.now.Add(long), s.observe()); !p.Empty() {
+		t.Errorf("not at rest: %+v", p.Actions)
+	}
+}
+
+// TestNobodyToAsk has a worker without a port or probe: it has to run for a moment before it counts.
+func TestNobodyToAsk(t *testing.T) {
+	silent := func(s *maru.Service) { s.Expose = nil }
+	s := newSim(t)
+	s.deploy(app(map[string]maru.Service{"worker": web("worker:1", silent)}))
+	s.settle(long)
+	s.sick["worker:2@sha256:worker:2"] = "crash-later"
+	s.deploy(app(map[string]maru.Service{"worker": web("worker:2", silent)}))
+	s.settle(long)
+	wantPhase(t, s, maru.RolledBackPhase)
+	wantRuns(t, s, map[string]int{"worker/1": 3})
+}

@@ -22,7 +22,7 @@ func (p *planner) blockers(r maru.Release) (waits []string, underway bool) {
 			wait = svc.waitMoving(d.Condition, entry)
 			underway = underway || wait != ""
 		} else {
-			wait = svc.waitStanding(d.Condition)
+			wait = p.waitStanding(svc, d.Condition)
 		}
 		if wait != "" {
 			waits = append(waits, fmt.Sprintf("waits for %s %s", d.Service, wait))
@@ -50,7 +50,7 @@ func (s *service) waitMoving(c maru.Condition, e maru.ServiceRollout) string {
 }
 
 // waitStanding is the same of one that the rollout does not move, or moved before.
-func (s *service) waitStanding(c maru.Condition) string {
+func (p *planner) waitStanding(s *service, c maru.Condition) string {
 	r := s.state.Release
 	switch {
 	case s.state.Stopped:
@@ -59,7 +59,7 @@ func (s *service) waitStanding(c maru.Condition) string {
 		if done, _ := outcome(s.observed[maru.Itoa(r)], 1); r == 0 && !done {
 			return "to complete"
 		}
-	case c == maru.Healthy && s.ready(r) == 0 && s.state.Replicas > 0:
+	case c == maru.Healthy && p.up(s, r) == 0 && s.state.Replicas > 0:
 		return "to be ready"
 	case c == maru.Started && r == 0:
 		return "to start"

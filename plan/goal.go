@@ -30,8 +30,9 @@ type goal struct {
 // goals are those of all services: what their states say, or what the newest rollout makes of it.
 func (s AppState) goals() map[string]goal {
 	out := make(map[string]goal, len(s.Services))
+	leaving := s.leaving()
 	for name, st := range s.Services {
-		g := goal{state: st, release: st.Release, from: st.Release, replicas: st.Replicas, stopped: st.Stopped, unsettled: len(st.Serving) > 0}
+		g := goal{state: st, release: st.Release, from: st.Release, replicas: st.Replicas, stopped: st.Stopped, unsettled: len(st.Serving) > 0 || slices.Contains(leaving, name)}
 		if s.Rollout != nil {
 			if e, ok := s.Rollout.Services[name]; ok {
 				g.follow(e, s.Rollout.Phase)

@@ -213,14 +213,14 @@ func (m mover) recreate(n int) bool {
 	}
 	m.serve(m.to.Number, n)
 	m.apply(m.to.Number, n)
-	return m.ready(m.to.Number) >= n
+	return m.up(m.service, m.to.Number) >= n
 }
 
 // rolling starts some of the release, gives them their share of traffic when they are ready, takes
 // as many of the others away, and so on. With StopFirst it takes them away beforehand.
 func (m mover) rolling(n, batch int) bool {
 	to := m.to.Number
-	ready := m.ready(to)
+	ready := m.up(m.service, to)
 	if ready >= n {
 		m.serve(to, n)
 		m.apply(to, n)
@@ -335,7 +335,7 @@ func (m mover) trouble(n int) string {
 		return fmt.Sprintf("release %d can't be run: %s", m.to.Number, why)
 	}
 	o := m.observed[name]
-	if i := hopeless(o, m.to.Spec.Kind, m.patience()); i != nil {
+	if i := m.hopeless(o); i != nil {
 		return fmt.Sprintf("release %d does not start: %s", m.to.Number, Why(m.now, *i, m.to.Spec.Container))
 	}
 	limit := deadlineOf(m.to)
@@ -380,14 +380,15 @@ func (m mover) patience() int {
 }
 
 // hopeless is an instance that will not come up.
-func hopeless(o maru.Observation, kind maru.ServiceKind, crashes int) *maru.Instance {
-	for i := range o.Instances {
-		in := &o.Instances[i]
+func (m mover) hopeless(o maru.Observation) *maru.Instance {
+	job := m.to.Spec.Kind == maru.Job
+	for k := range o.Instances {
+		i := &o.Instances[k]
 		switch {
-		case in.Phase == maru.PhaseFailed, in.Phase == maru.PhaseDone && kind != maru.Job:
-			return in
-		case in.Phase == maru.PhaseBackoff && in.Attempt >= crashes && kind != maru.Job:
-			return in
+		case i.Phase == maru.PhaseFailed, i.Phase == maru.PhaseDone && !job && !ended(*i, m.to):
+			return i
+		case i.Phase == maru.PhaseBackoff && i.Attempt >= m.patience() && !job:
+			return i
 		}
 	}
 	return nil

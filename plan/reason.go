@@ -21,7 +21,7 @@ func Why(now time.Time, i maru.Instance, c maru.Container) string {
 	case maru.PhaseRunning:
 		return running(i, c)
 	}
-	text := ended(i, c)
+	text := ending(i, c)
 	if i.Phase == maru.PhaseBackoff && i.NextStart.After(now) {
 		text += fmt.Sprintf(", starts again in %s (attempt %d)", words(max(i.NextStart.Sub(now).Round(time.Second), time.Second)), i.Attempt+1)
 	}
@@ -39,7 +39,7 @@ func running(i maru.Instance, c maru.Container) string {
 	return text
 }
 
-func ended(i maru.Instance, c maru.Container) string {
+func ending(i maru.Instance, c maru.Container) string {
 	if i.LastExit == nil {
 		return clause("could not be started", i.Message)
 	}

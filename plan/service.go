@@ -3,6 +3,7 @@ package plan
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/marucloud/maru"
 )
@@ -73,6 +74,27 @@ func (s *service) ready(release int) int {
 }
 
 func takesTraffic(i maru.Instance) bool { return i.Ready && i.Phase == maru.PhaseRunning }
+
+// ended tells whether an instance ran to its end as it may: its program is not one that is kept running.
+func ended(i maru.Instance, r maru.Release) bool {
+	return i.Phase == maru.PhaseDone && r.Spec.Container.Restart.Policy != maru.RestartAlways && r.Spec.Container.Restart.Policy != ""
+}
+
+// proven is how long an instance that nobody can ask has to run until it counts as ready.
+const proven = 2 * time.Second
+
+// up counts the instances of a release that are as they should be: ready, or ended well.
+func (p *planner) up(s *service, release int) int {
+	r := s.releases[release]
+	asked := r.Spec.Container.Probes.Ready != nil || slices.ContainsFunc(Ports(r.Spec), func(p maru.Port) bool { return p.Protocol == maru.TCP })
+	n := 0
+	for _, i := range s.observed[maru.Itoa(release)].Instances {
+		if ended(i, r) || takesTraffic(i) && (asked || p.at(i.ReadySince.Add(proven))) {
+			n++
+		}
+	}
+	return n
+}
 
 // difference tells what the engine has yet to be asked.
 func (s *service) difference() (apply, remove []Action) {

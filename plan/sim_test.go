@@ -29,7 +29,7 @@ type sim struct {
 	now      time.Time
 	state    plan.AppState
 	engine   map[maru.WorkloadID]*simWorkload
-	sick     map[string]string // by image: never-ready, crash, crash-later, exit-7
+	sick     map[string]string // by image: never-ready, crash, crash-later, exit-7, ends
 	next     int
 	events   []maru.Event
 	check    func()
@@ -230,7 +230,10 @@ func (s *sim) stepInstance(id maru.WorkloadID, w *simWorkload, i *maru.Instance)
 			i.Phase = maru.PhaseFailed
 			i.LastExit = &maru.Exit{Code: 7, At: s.now, LastLines: []string{"cannot go on"}}
 		}
-	case i.Phase == maru.PhaseRunning && !job && sick == "crash":
+	case i.Phase == maru.PhaseRunning && sick == "ends":
+		i.Phase, i.Ready, i.LastExit = maru.PhaseDone, false, &maru.Exit{At: s.now}
+	case i.Phase == maru.PhaseRunning && !job && (sick == "crash" || sick == "crash-later" && i.Ready):
+		i.Ready = false
 		i.Phase, i.LastExit = maru.PhaseBackoff, &maru.Exit{Code: 3, At: s.now}
 		i.NextStart = s.now.Add(time.Second << i.Attempt)
 	case i.Phase == maru.PhaseBackoff && !i.NextStart.After(s.now):

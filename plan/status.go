@@ -41,10 +41,8 @@ func (p *planner) serviceStatus(s *service) maru.ServiceStatus {
 				Instance: i, Workload: name, Why: Why(p.now, i, s.releases[n].Spec.Container)})
 		}
 	}
-	for _, e := range Traffic(view).Endpoints {
-		if e.Ready {
-			out.Ready++
-		}
+	for _, w := range serving(s.state) {
+		out.Ready += s.ready(w.Release)
 	}
 	out.State, out.Message = p.judge(s, out)
 	return out
@@ -79,12 +77,27 @@ func (p *planner) judge(s *service, st maru.ServiceStatus) (maru.State, string) 
 		return maru.StateStopped, "scaled to 0"
 	case st.Ready >= st.Wanted:
 		return maru.StateRunning, ""
+	case s.done(release) == st.Wanted:
+		return maru.StateDone, "ran to its end"
+	case st.Ready+s.done(release) >= st.Wanted:
+		return maru.StateRunning, fmt.Sprintf("%d of %d instances ran to their end", s.done(release), st.Wanted)
 	case st.Ready > 0:
 		return maru.StateDegraded, fmt.Sprintf("%d of %d instances ready%s", st.Ready, st.Wanted, after(": ", why))
 	case starts(s.observed[name]) && p.in.Refused[s.id.Workload(name)] == "":
 		return maru.StateStarting, first(why, "its instances are being started")
 	}
 	return maru.StateFailed, first(why, "no instance is ready")
+}
+
+// done counts the instances that ran to their end, as they may.
+func (s *service) done(r maru.Release) int {
+	n := 0
+	for _, i := range s.observed[maru.Itoa(r.Number)].Instances {
+		if ended(i, r) {
+			n++
+		}
+	}
+	return n
 }
 
 // starts tells whether the instances have done nothing wrong so far.
@@ -130,7 +143,7 @@ func (p *planner) moving(s *service, st maru.ServiceStatus, e maru.ServiceRollou
 		if rivals := s.rivals(e.To); len(rivals) > 0 && s.exclusive(to) {
 			return state, "waits for the instances before to be gone"
 		}
-		return state, fmt.Sprintf("release %d: %d of %d instances ready%s", e.To, s.ready(e.To),
+		return state, fmt.Sprintf("release %d: %d of %d instances ready%s", e.To, p.up(s, e.To),
 			mover{planner: p, service: s, entry: &e, to: to}.replicas(), after(": ", worst(p.now, observed, to)))
 	case maru.Draining:
 		if rivals := s.rivals(e.To); len(rivals) == 0 {
@@ -199,6 +212,8 @@ func (v ServiceView) empty() string {
 		switch i.Phase {
 		case maru.PhaseBackoff, maru.PhaseFailed:
 			return "its instances end as soon as they are started"
+		case maru.PhaseDone:
+			return "its instances ran to their end"
 		}
 	}
 	return fmt.Sprintf("release %d has no instance that is ready", v.State.Release)

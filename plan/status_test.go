@@ -69,7 +69,7 @@ func TestStatus(t *testing.T) {
 	s.plan()
 	want("web", maru.StateStarting, "waits for db to be ready")
 	want("db", maru.StateStarting, "release 1: 0 of 1 instances ready")
-	want("init", maru.StateStarting, "")
+	want("init", maru.StateStarting, "creating")
 	s.settle(time.Minute)
 	want("web", maru.StateRunning, "")
 	want("init", maru.StateDone, "")
@@ -78,7 +78,7 @@ func TestStatus(t *testing.T) {
 	}
 	w := s.engine[shop.Service("web").Workload("1")]
 	w.instances[0].Ready, w.instances[0].Message = false, "status 500"
-	want("web", maru.StateDegraded, "0 of 3 instances ready: web-1-")
+	want("web", maru.StateDegraded, "2 of 3 instances ready: web-1-")
 	s.sick["web:2@sha256:web:2"] = "never-ready"
 	s.deploy(app(map[string]maru.Service{"web": web("web:2", after("db", maru.Healthy)), "db": database("db:1"), "init": job("init:1")}))
 	for range 3 {

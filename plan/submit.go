@@ -80,7 +80,7 @@ func (b *submission) add(r maru.Release) {
 // carry lets the services that the wish does not speak of go on to where they were going.
 func (b *submission) carry(spoken map[string]bool) {
 	for name, g := range b.goals {
-		if _, moved := b.rollout.Services[name]; moved || spoken[name] || !g.unsettled {
+		if _, moved := b.rollout.Services[name]; moved || spoken[name] || !g.unsettled || slices.Contains(b.rollout.Removed, name) {
 			continue
 		}
 		if g.release == 0 {
@@ -166,12 +166,14 @@ func Restart(now time.Time, s AppState, services []string, by string) (Submissio
 	if err := s.know(services); err != nil {
 		return Submission{}, err
 	}
+	b.rollout.Removed = s.leaving()
 	spoken := map[string]bool{}
 	for _, name := range sortedKeys(b.goals) {
 		g := b.goals[name]
 		release, known := s.Releases[name][g.release]
 		named := slices.Contains(services, name)
-		if !named && (len(services) > 0 || g.state.Stopped || release.Spec.Kind == maru.Job) || g.release == 0 {
+		if !named && (len(services) > 0 || g.state.Stopped || release.Spec.Kind == maru.Job) ||
+			g.release == 0 || slices.Contains(b.rollout.Removed, name) {
 			continue
 		}
 		if !known {
@@ -185,7 +187,6 @@ func Restart(now time.Time, s AppState, services []string, by string) (Submissio
 	if len(b.releases) == 0 {
 		return Submission{}, maru.Errorf(maru.Conflict, "%s has nothing that runs and could be restarted", s.Scope)
 	}
-	b.rollout.Removed = s.leaving()
 	b.carry(spoken)
 	return b.submit(), nil
 }
@@ -193,8 +194,8 @@ func Restart(now time.Time, s AppState, services []string, by string) (Submissio
 // Rollback starts a rollout to the state after an earlier one; 0: the last that succeeded and left
 // the app otherwise than it is now. Errors: NotFound, Conflict (that rollout did not succeed).
 func Rollback(now time.Time, s AppState, to int, by string) (Submission, error) {
-	if err := s.know(nil); err != nil {
-		return Submission{}, err
+	if s.Spec == nil && len(s.Services) == 0 {
+		return Submission{}, noApp(s.Scope)
 	}
 	b := newSubmission(now, s, CauseRollback, by)
 	target, err := s.past(to)
@@ -283,10 +284,13 @@ func noApp(scope maru.Scope) error {
 	return maru.WithHint(maru.Errorf(maru.NotFound, "%s is not deployed", scope), "maru status lists what is")
 }
 
-// know tells whether the services exist.
+// know tells whether the services exist, and are to stay.
 func (s AppState) know(services []string) error {
 	if s.Spec == nil && len(s.Services) == 0 {
 		return noApp(s.Scope)
+	}
+	if r := s.active(); r != nil && r.Cause == CauseRemove {
+		return maru.WithHint(maru.Errorf(maru.Conflict, "%s is being removed", s.Scope), "deploy it, to have it back")
 	}
 	for _, name := range services {
 		if _, ok := s.Services[name]; !ok {

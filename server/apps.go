@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -15,62 +14,6 @@ import (
 
 // appService deploys apps and tells how they are.
 type appService struct{ *Server }
-
-func (s appService) Rollback(ctx context.Context, req *maruv1.RollbackRequest) (*maruv1.RollbackResponse, error) {
-	scope := fromScope(req.Scope)
-	if err := s.admitRollback(ctx, scope, int(req.To)); err != nil {
-		return nil, err
-	}
-	r, changed, err := s.deps.Control.Rollback(ctx, scope, int(req.To), callerName(ctx))
-	if err != nil || !changed {
-		return &maruv1.RollbackResponse{}, err
-	}
-	return &maruv1.RollbackResponse{Rollout: rolloutProto(r)}, nil
-}
-
-// admitRollback refuses to bring back what reaches into the host by a grant that was taken back.
-func (s *Server) admitRollback(ctx context.Context, scope maru.Scope, to int) error {
-	target, err := s.rollbackTarget(ctx, scope, to)
-	if err != nil || target == nil {
-		return err
-	}
-	releases, err := s.deps.State.Releases(ctx, scope, "")
-	if err != nil {
-		return err
-	}
-	services := map[string]maru.Service{}
-	for _, release := range releases {
-		if target[release.Service.Service] == release.Number {
-			services[release.Service.Service] = release.Spec
-		}
-	}
-	return s.deps.Grants.Check(ctx, scope, services)
-}
-
-// rollbackTarget gives the releases after a rollout; 0: the last that succeeded with others than those
-// that serve. There may be none: that is for the rollback itself to tell.
-func (s *Server) rollbackTarget(ctx context.Context, scope maru.Scope, to int) (map[string]int, error) {
-	rollouts, err := s.deps.State.Rollouts(ctx, scope)
-	if err != nil {
-		return nil, err
-	}
-	status, err := s.deps.State.Status(ctx, scope)
-	if err != nil {
-		return nil, err
-	}
-	serving := map[string]int{}
-	for _, v := range status.Services {
-		if v.Release != 0 {
-			serving[v.Name] = v.Release
-		}
-	}
-	for _, r := range rollouts {
-		if to != 0 && r.Number == to || to == 0 && r.Phase == maru.Succeeded && !maps.Equal(r.After, serving) {
-			return r.After, nil
-		}
-	}
-	return nil, nil
-}
 
 func (s appService) Restart(ctx context.Context, req *maruv1.RestartRequest) (*maruv1.RestartResponse, error) {
 	r, err := s.deps.Control.Restart(ctx, fromScope(req.Scope), req.Services, callerName(ctx))

@@ -67,6 +67,10 @@ func (s *Server) prepare(ctx context.Context, req *maruv1.DeployRequest, to *rep
 	if err != nil {
 		return maru.Deployment{}, err
 	}
+	if services, err = images.resolveMounts(ctx, services); err != nil {
+		return maru.Deployment{}, err
+	}
+	app = withServices(app, services)
 	secrets, err := s.storeSecrets(ctx, scope, app, services, req.Secrets)
 	if err != nil {
 		return maru.Deployment{}, err
@@ -145,6 +149,13 @@ func (s *Server) storeSecrets(ctx context.Context, scope maru.Scope, app maru.Ap
 	return versions, nil
 }
 
+// withServices gives the app with these services in the place of those of the same name.
+func withServices(app maru.App, services map[string]maru.Service) maru.App {
+	app.Services = maps.Clone(app.Services)
+	maps.Copy(app.Services, services)
+	return app
+}
+
 // used gives the sources of what services mount, sorted.
 func used(services map[string]maru.Service, mounts func(maru.Service) []maru.FileMount) []string {
 	found := map[string]bool{}
@@ -217,6 +228,11 @@ func (s *Server) foresee(ctx context.Context, wish *maru.Deployment, services ma
 	var problems []problem
 	images := newImageWork(s, wish.Scope, &maruv1.DeployRequest{Scope: req.Scope, Sources: req.Sources}, nil)
 	wish.Images = images.present(ctx, services)
+	services, err := images.presentMounts(ctx, services)
+	if err != nil {
+		return nil, err
+	}
+	wish.App = withServices(wish.App, services)
 	wish.Sources = images.origins(services)
 	wish.Secrets = map[string]maru.SecretVersion{}
 	for _, key := range usedSecrets(services) {

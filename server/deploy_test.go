@@ -260,6 +260,25 @@ func TestDeployBuildsOnceAndRemembers(t *testing.T) {
 	}
 }
 
+func TestMountedImagesAreDigests(t *testing.T) {
+	r := start(t)
+	app := plainApp()
+	s := app.Services["web"]
+	s.Container.Mounts = []maru.Mount{{Kind: maru.TmpfsMount, Target: "/t"}, {Kind: maru.ImageMount, Source: "assets:1", Target: "/a"}}
+	app.Services["web"] = s
+	_, err := r.deploy(r.local, r.request(app))
+	wantNil(t, err)
+	source := r.world.deployed[0].App.Services["web"].Container.Mounts[1].Source
+	if !strings.HasPrefix(source, "assets:1@sha256:") || !slices.Equal(r.world.pulls, []string{"web:1", "assets:1"}) {
+		t.Fatalf("mounts %s, pulled %v", source, r.world.pulls)
+	}
+	_, err = r.local.Apps.Plan(t.Context(), &maruv1.PlanRequest{Scope: protoScope(shop), App: appStruct(t, app)})
+	wantNil(t, err)
+	if planned := r.world.planned[0].App.Services["web"].Container.Mounts[1].Source; planned != source {
+		t.Fatalf("the plan mounts %s", planned)
+	}
+}
+
 func TestOnlyCallersWithoutAScopeNameImages(t *testing.T) {
 	r := start(t)
 	id, _ := r.send(r.local, map[string]string{"main.go": "package main"})
@@ -432,6 +451,8 @@ func TestRollbackNeedsTheGrantsOfThen(t *testing.T) {
 	_, err := r.deploy(r.local, r.request(app))
 	wantNil(t, err)
 	_, err = r.deploy(r.local, r.request(plainApp()))
+	wantNil(t, err)
+	_, err = r.deploy(r.local, &maruv1.DeployRequest{Scope: protoScope(shop), App: appStruct(t, plainApp()), Force: true}) // runs the same
 	wantNil(t, err)
 	r.world.refuse = maru.Errorf(maru.Denied, "not granted any more")
 	for _, to := range []int32{0, 1} {

@@ -76,6 +76,51 @@ func (w *imageWork) resolve(ctx context.Context, services map[string]maru.Servic
 	return images, group.Wait()
 }
 
+// resolveMounts makes the images that services mount present, and gives the services with the digests of
+// these in the place of the names.
+func (w *imageWork) resolveMounts(ctx context.Context, services map[string]maru.Service) (map[string]maru.Service, error) {
+	return withMounts(services, func(name string, m maru.Mount, service maru.Service) (string, error) {
+		image, err := w.once(ctx, "pull "+m.Source+" "+service.Platform, func() (maru.Image, error) {
+			return w.pull(ctx, name, maru.Service{Image: m.Source, Platform: service.Platform})
+		})
+		if err != nil {
+			return "", maru.Errorf(maru.KindOf(err), "service %s mounts an image: %w", name, err)
+		}
+		return image.Reference, nil
+	})
+}
+
+// presentMounts is resolveMounts for what is there already; the rest stays as it is.
+func (w *imageWork) presentMounts(ctx context.Context, services map[string]maru.Service) (map[string]maru.Service, error) {
+	return withMounts(services, func(_ string, m maru.Mount, _ maru.Service) (string, error) {
+		image, err := w.deps.Images.Image(ctx, m.Source)
+		if maru.KindOf(err) == maru.NotFound {
+			return m.Source, nil
+		}
+		return image.Reference, err
+	})
+}
+
+// withMounts gives the services with other sources of the images that they mount.
+func withMounts(services map[string]maru.Service, source func(name string, m maru.Mount, service maru.Service) (string, error)) (map[string]maru.Service, error) {
+	changed := make(map[string]maru.Service, len(services))
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		service := services[name]
+		service.Container.Mounts = slices.Clone(service.Container.Mounts)
+		for i, m := range service.Container.Mounts {
+			if m.Kind != maru.ImageMount {
+				continue
+			}
+			var err error
+			if service.Container.Mounts[i].Source, err = source(name, m, service); err != nil {
+				return nil, err
+			}
+		}
+		changed[name] = service
+	}
+	return changed, nil
+}
+
 func buildersFirst(services map[string]maru.Service) []string {
 	names := slices.Sorted(maps.Keys(services))
 	slices.SortStableFunc(names, func(a, b string) int {

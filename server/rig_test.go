@@ -30,7 +30,8 @@ import (
 
 // rig is a server that serves, and clients of it.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
+	socket  string
 	world   *world
 	store   maru.Store
 	local   *client.Client // by the unix socket, as the server's own user
@@ -58,7 +59,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func start(t *testing.T) *rig {
+func start(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, world: newWorld(), store: memory.New(), log: &lockedBuffer{}, stopped: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
@@ -68,6 +69,7 @@ func start(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s.sock")
+	r.socket = socket
 	inside, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +119,7 @@ func (r *rig) as(name string, role maru.Role, scope maru.Scope) *client.Client {
 	return r.client(client.Options{URL: r.url, Token: secret, Authority: r.root})
 }
 
-func selfSigned(t *testing.T) (tls.Certificate, []byte) {
+func selfSigned(t testing.TB) (tls.Certificate, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -135,7 +137,7 @@ func selfSigned(t *testing.T) (tls.Certificate, []byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func appStruct(t *testing.T, app maru.App) *structpb.Struct {
+func appStruct(t testing.TB, app maru.App) *structpb.Struct {
 	t.Helper()
 	s := &structpb.Struct{}
 	if err := s.UnmarshalJSON(maru.Raw(app)); err != nil {
@@ -149,14 +151,14 @@ func protoScope(s maru.Scope) *maruv1.Scope {
 }
 
 // wantKind fails the test unless the error has the kind.
-func wantKind(t *testing.T, err error, kind maru.Kind) {
+func wantKind(t testing.TB, err error, kind maru.Kind) {
 	t.Helper()
 	if got := maru.KindOf(err); got != kind {
 		t.Fatalf("error %v is of kind %q, want %q", err, got, kind)
 	}
 }
 
-func wantNil(t *testing.T, err error) {
+func wantNil(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatalf("%v (hint: %s)", err, maru.HintOf(err))

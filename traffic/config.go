@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/sockets"
 	"github.com/marucloud/maru/traffic/discovery"
 )
 
@@ -19,7 +20,7 @@ type Config struct {
 	Server string      // unix socket of the traffic stream; "": none
 	State  string      // folder for the last known state, never keys; "": not kept
 
-	// Listeners and Packets are sockets that were opened before, by name as socket.Specs gives them:
+	// Listeners and Packets are sockets that were opened before, by name:
 	// http, https, mesh, dns-tcp and, in Packets, dns-udp, each with an optional number behind it.
 	Listeners map[string]net.Listener
 	Packets   map[string]net.PacketConn
@@ -87,7 +88,7 @@ func (c Config) withDefaults() Config {
 		c.Linger = 5 * time.Second
 	}
 	if c.Listen == nil {
-		c.Listen = openHere
+		c.Listen = sockets.Open
 	}
 	if c.Resolvers == nil {
 		// Without any, foreign names fail, and a person who looks at the state sees why.

@@ -53,19 +53,14 @@ func newWorld(t testing.TB, change func(*traffic.Config)) *world {
 			VirtualV4: netip.MustParsePrefix("127.78.0.0/16"), VirtualV6: netip.MustParsePrefix("fd00:78::/64"),
 		},
 	}
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.dns = pc.LocalAddr().String()
-	cfg.Packets["dns-udp4"] = pc
-	cfg.Listeners["dns-tcp4"] = listen(t, w.dns)
+	cfg.Packets["dns-udp4"], cfg.Listeners["dns-tcp4"] = listenBoth(t)
+	w.dns = cfg.Packets["dns-udp4"].LocalAddr().String()
 	w.http, w.mesh = cfg.Listeners["http"].Addr().String(), cfg.Listeners["mesh4"].Addr().String()
 	if change != nil {
 		change(&cfg)
 	}
-	w.Proxy, err = traffic.New(cfg, testLog(t))
-	if err != nil {
+	var err error
+	if w.Proxy, err = traffic.New(cfg, testLog(t)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -95,6 +90,24 @@ func listen(t testing.TB, address string) net.Listener {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// listenBoth opens a port by UDP and TCP.
+func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 100 {
+		pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, l
+		}
+		pc.Close() // somebody has the same port by TCP
+	}
+	t.Fatal("no port is free by UDP and TCP")
+	return nil, nil
 }
 
 func (w *world) originalOf(c net.Conn) (netip.AddrPort, error) {

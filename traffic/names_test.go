@@ -143,11 +143,7 @@ func TestNames(t *testing.T) {
 // startResolver is a name server on loopback, by UDP and TCP.
 func startResolver(t testing.TB, answer func(*dns.Msg) *dns.Msg) netip.AddrPort {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listen(t, pc.LocalAddr().String())
+	pc, l := listenBoth(t)
 	h := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := answer(q)
 		if m == nil {

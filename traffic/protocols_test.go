@@ -428,8 +428,6 @@ func TestPlannedEnd(t *testing.T) {
 			}
 		}()
 	}
-	fresh := newWorld(t, func(cfg *traffic.Config) { cfg.Listeners["http"] = second })
-	fresh.set(inst)
 	served := func(w *world) (n uint64) {
 		for c := range w.Counts() {
 			n += c.Requests
@@ -437,6 +435,8 @@ func TestPlannedEnd(t *testing.T) {
 		return n
 	}
 	eventually(t, "load", func() bool { return served(old) > 100 })
+	fresh := newWorld(t, func(cfg *traffic.Config) { cfg.Listeners["http"] = second })
+	fresh.set(inst)
 	old.stop()
 	before := served(fresh)
 	eventually(t, "the other one has it all", func() bool { return served(fresh) > before+100 })

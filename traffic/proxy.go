@@ -5,7 +5,6 @@ import (
 	"iter"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"time"
 
@@ -178,7 +177,3 @@ func (p *Proxy) Counts() iter.Seq[Count] {
 
 // LogDropped is how many lines of the access log did not fit.
 func (p *Proxy) LogDropped() uint64 { return p.access.Dropped() }
-
-func openHere(ctx context.Context, network, address string) (*os.File, error) {
-	return socket.Open(ctx, network, address)
-}

@@ -165,9 +165,12 @@ func TestNoFailedRequest(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var failed, done atomic.Int64
 	var load sync.WaitGroup
-	for range 8 {
+	for i := range 8 {
 		load.Go(func() {
 			client := &http.Client{Transport: &http.Transport{}}
+			if i%2 == 0 {
+				client = h2cClient()
+			}
 			for ctx.Err() == nil {
 				method := []string{"GET", "POST"}[rand.IntN(2)]
 				r := w.request(method, "web.test", "/")
@@ -281,6 +284,48 @@ func TestGapIsHeld(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	}
+}
+
+// TestCrashIsNotSeen kills the only instance under load, and starts it again in its place: first
+// nobody knows, then the control plane does.
+func TestCrashIsNotSeen(t *testing.T) {
+	w := newWorld(t, nil)
+	a := startInstance(t, "a", say("a"))
+	w.set(web(a))
+	ctx, cancel := context.WithCancel(t.Context())
+	var done atomic.Int64
+	var load sync.WaitGroup
+	for range 4 {
+		load.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}}
+			for ctx.Err() == nil {
+				res, err := client.Do(w.request("GET", "web.test", "/"))
+				if status, body := text(t, res, err); status != 200 {
+					t.Errorf("%d %s", status, body)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	for range 3 {
+		eventually(t, "requests go on", func() bool { return done.Load() > 50 || t.Failed() })
+		a.stop()
+		down := web(a)
+		down.Endpoints[0].Ready = false
+		eventually(t, "requests wait", func() bool {
+			before := done.Load()
+			time.Sleep(5 * time.Millisecond) // long enough for many requests
+			return done.Load() == before
+		})
+		w.set(down)
+		a = startAt(t, "a", a.addr, say("a"))
+		w.set(web(a))
+		done.Store(0)
+	}
+	eventually(t, "requests go on", func() bool { return done.Load() > 50 || t.Failed() })
+	cancel()
+	load.Wait()
 }
 
 func TestPages(t *testing.T) {

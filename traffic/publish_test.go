@@ -2,6 +2,7 @@ package traffic_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -132,9 +133,9 @@ func TestPublishedHTTP(t *testing.T) {
 	w.set(s)
 	url := fmt.Sprintf("http://127.0.0.1:%d/", host)
 	dials := 0
-	client := &http.Client{Transport: &http.Transport{Dial: func(network, address string) (net.Conn, error) { //nolint:staticcheck // counts
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		dials++
-		return net.Dial(network, address)
+		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}}}
 	eventually(t, "port is open", func() bool {
 		res, err := client.Get(url)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"io"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/internal/backup"
 	"github.com/marucloud/maru/internal/supervisor"
 	"github.com/marucloud/maru/server"
 )
@@ -53,4 +55,12 @@ func (p processStatus) Processes(ctx context.Context) ([]server.Process, error) 
 		processes = append(processes, process)
 	}
 	return processes, nil
+}
+
+// backups gives the server the backups in its own words.
+type backups struct{ *backup.Backups }
+
+func (b backups) Restore(ctx context.Context, r io.Reader, passphrase string) (server.Restored, error) {
+	restored, err := b.Backups.Restore(ctx, r, passphrase)
+	return server.Restored(restored), err
 }

@@ -5,10 +5,8 @@ import (
 	"net/netip"
 	"path/filepath"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/build/worker"
 	"github.com/marucloud/maru/engine/local/bin"
 	"github.com/marucloud/maru/internal/sockets"
@@ -21,16 +19,13 @@ func builderCommand() *cobra.Command {
 }
 
 func runBuilder(ctx context.Context, p *platform) error {
-	inherited, err := sockets.Inherited()
+	parent, err := sockets.FromParent()
 	if err != nil {
 		return err
 	}
-	if inherited["builder"] == nil {
-		return maru.WithHint(maru.Errorf(maru.Invalid, "the builder was given no socket"), "it is started by 'maru start', or by systemd")
-	}
-	listener, err := sockets.Listener(inherited["builder"])
+	listener, err := parent.Listener("builder")
 	if err != nil {
-		return maru.Errorf(maru.Invalid, "socket builder: %w", err)
+		return err
 	}
 	config, err := builderConfig(p)
 	if err != nil {
@@ -44,7 +39,7 @@ func runBuilder(ctx context.Context, p *platform) error {
 	if err != nil {
 		return err
 	}
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	if err := parent.Ready(); err != nil {
 		return err
 	}
 	return ended(ctx, w.Run(ctx, listener))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/marucloud/maru"
@@ -31,18 +30,18 @@ func runProxy(ctx context.Context, p *platform) error {
 	if err != nil {
 		return err
 	}
-	inherited, err := sockets.Inherited()
+	parent, err := sockets.FromParent()
 	if err != nil {
 		return err
 	}
 	state := p.layout.ProxyData()
-	if folder := inherited["folder"]; folder != nil {
+	if folder := parent.Files["folder"]; folder != nil {
 		// Its parents may be closed to this user: it is reached through the descriptor.
 		state = fmt.Sprintf("/proc/self/fd/%d", folder.Fd())
-		delete(inherited, "folder")
+		delete(parent.Files, "folder")
 		defer folder.Close()
 	}
-	listeners, packets, err := proxyListeners(inherited)
+	listeners, packets, err := proxyListeners(parent.Files)
 	if err != nil {
 		return err
 	}
@@ -70,7 +69,7 @@ func runProxy(ctx context.Context, p *platform) error {
 	if err != nil {
 		return err
 	}
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	if err := parent.Ready(); err != nil {
 		return err
 	}
 	return proxy.Run(ctx)

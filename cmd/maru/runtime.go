@@ -7,11 +7,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/engine/local"
 	"github.com/marucloud/maru/engine/remote"
 	"github.com/marucloud/maru/internal/sockets"
@@ -24,16 +22,13 @@ func runtimeCommand() *cobra.Command {
 }
 
 func runRuntime(ctx context.Context, p *platform) error {
-	inherited, err := sockets.Inherited()
+	parent, err := sockets.FromParent()
 	if err != nil {
 		return err
 	}
-	if inherited["runtime"] == nil {
-		return maru.WithHint(maru.Errorf(maru.Invalid, "the runtime was given no socket"), "it is started by 'maru start', or by systemd")
-	}
-	listener, err := sockets.Listener(inherited["runtime"])
+	listener, err := parent.Listener("runtime")
 	if err != nil {
-		return maru.Errorf(maru.Invalid, "socket runtime: %w", err)
+		return err
 	}
 	config, err := engineConfig(p)
 	if err != nil {
@@ -50,7 +45,7 @@ func runRuntime(ctx context.Context, p *platform) error {
 		if err := engine.Ready(ctx); err != nil {
 			return nil // Run tells why
 		}
-		if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		if err := parent.Ready(); err != nil {
 			return err
 		}
 		return serveEngine(ctx, remote.Handler(remote.ServiceOf(engine), log), listener)

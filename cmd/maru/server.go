@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/marucloud/maru/control"
 	"github.com/marucloud/maru/delivery/build"
 	"github.com/marucloud/maru/engine/remote"
+	"github.com/marucloud/maru/internal/backup"
 	"github.com/marucloud/maru/internal/sockets"
 	"github.com/marucloud/maru/internal/supervisor"
 	"github.com/marucloud/maru/server"
@@ -53,30 +53,25 @@ type controlPlane struct {
 }
 
 func runServer(ctx context.Context, p *platform) error {
-	inherited, err := sockets.Inherited()
+	parent, err := sockets.FromParent()
 	if err != nil {
 		return err
 	}
 	listeners := map[string]net.Listener{}
 	for _, name := range []string{"api", "api-tls", "traffic"} {
-		if inherited[name] == nil {
-			return maru.WithHint(maru.Errorf(maru.Invalid, "the server was not given the socket %s", name), "it is started by 'maru start', or by systemd")
-		}
-		if listeners[name], err = sockets.Listener(inherited[name]); err != nil {
-			return maru.Errorf(maru.Invalid, "socket %s: %w", name, err)
+		if listeners[name], err = parent.Listener(name); err != nil {
+			return err
 		}
 	}
-	ctx, restart := context.WithCancel(ctx)
-	defer restart()
-	plane, err := newControlPlane(ctx, p, restart)
+	plane, err := newControlPlane(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer plane.store.Close()
-	return ended(ctx, plane.run(ctx, listeners))
+	return ended(ctx, plane.run(ctx, parent, listeners))
 }
 
-func newControlPlane(ctx context.Context, p *platform, restart func()) (*controlPlane, error) {
+func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	c := &controlPlane{log: p.logger("server"), engine: remote.Dial(p.layout.RuntimeSocket())}
 	data := p.layout.ServerData()
 	if err := os.MkdirAll(data, 0o700); err != nil {
@@ -84,9 +79,6 @@ func newControlPlane(ctx context.Context, p *platform, restart func()) (*control
 	}
 	ranges, err := p.ranges()
 	if err != nil {
-		return nil, err
-	}
-	if err := finishRestore(data); err != nil {
 		return nil, err
 	}
 	if c.store, err = sqlite.Open(filepath.Join(data, "state.db"), sqlite.Config{}); err != nil {
@@ -116,10 +108,21 @@ func newControlPlane(ctx context.Context, p *platform, restart func()) (*control
 		Builder: builder{build.Dial(p.layout.BuilderSocket())},
 		Tokens:  token.New(c.store), Grants: grant.New(c.store), Secrets: vault,
 		Processes: processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}},
-		Backups:   &backups{store: c.store, box: c.box, engine: c.engine, control: c.control, data: data, restart: restart},
+		Backups:   backups{c.backups(data)},
 		Authority: c.authority.RootPEM,
 	}, c.log)
 	return c, err
+}
+
+// backups saves and restores all that the control plane keeps.
+func (c *controlPlane) backups(folder string) *backup.Backups {
+	return backup.New(backup.Config{
+		State: c.store, Volumes: c.engine, Images: c.engine, References: c.control.Images, Folder: folder, Version: version,
+		Keepers: map[string]backup.Keeper{
+			"secrets":   {Export: func() ([]byte, error) { return c.box.Export(), nil }, Adopt: c.box.Adopt},
+			"authority": {Export: c.authority.Export, Adopt: c.authority.Adopt},
+		},
+	})
 }
 
 func portOf(address string) uint16 {
@@ -134,7 +137,7 @@ func portOf(address string) uint16 {
 	return uint16(port)
 }
 
-func (c *controlPlane) run(ctx context.Context, listeners map[string]net.Listener) error {
+func (c *controlPlane) run(ctx context.Context, parent sockets.Parent, listeners map[string]net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.control.Run(ctx) })
 	group.Go(func() error { return c.server.Run(ctx) })
@@ -142,7 +145,7 @@ func (c *controlPlane) run(ctx context.Context, listeners map[string]net.Listene
 	group.Go(func() error { return c.followEngine(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	group.Go(func() error { return c.serveAPI(ctx, listeners) })
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	if err := parent.Ready(); err != nil {
 		return err
 	}
 	return group.Wait()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +26,8 @@ const shutdownGrace = 5 * time.Second
 var errStopped = maru.Errorf(maru.Unavailable, "the engine has stopped")
 
 // Engine runs workloads as containers on this machine. It implements [maru.Engine], [maru.Drainer],
-// [maru.Logs], [maru.Execer], [maru.Forwarder], [maru.Meter], [maru.Volumes], [maru.Images] and
-// [maru.DataPlane]. Its methods wait until Run has found what there is.
+// [maru.Logs], [maru.Execer], [maru.Forwarder], [maru.Meter], [maru.Volumes], [maru.Images],
+// [maru.ImageSaver] and [maru.DataPlane]. Its methods wait until Run has found what there is.
 type Engine struct {
 	cfg     Config
 	log     *slog.Logger
@@ -68,6 +70,8 @@ var (
 	_ maru.Volumes   = (*Engine)(nil)
 	_ maru.Images    = (*Engine)(nil)
 	_ maru.DataPlane = (*Engine)(nil)
+
+	_ maru.ImageSaver = (*Engine)(nil)
 )
 
 // New makes an engine. It touches nothing before Run. Invalid when cfg is.
@@ -132,10 +136,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.load(work); err != nil {
 		return e.fail(fmt.Errorf("start engine: %w", err))
 	}
-	for _, actor := range e.workloads {
+	actors := slices.Collect(maps.Values(e.workloads))
+	for _, actor := range actors {
 		actor.announce()
 	}
-	for _, actor := range e.workloads {
+	for _, actor := range actors {
 		group.Go(func() error { actor.run(lifetime{life, work}); return nil })
 	}
 	group.Go(func() error { return e.network.Run(life) })

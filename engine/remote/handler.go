@@ -201,6 +201,9 @@ func stream[T any](w http.ResponseWriter, values iter.Seq2[T, error]) error {
 }
 
 func (h *handler) watch(w http.ResponseWriter, r *http.Request) error {
+	if err := decode(r.Body, &nothing{}); err != nil { // only when it was read is it seen that the caller goes away
+		return err
+	}
 	return stream(w, h.Engine.Watch(r.Context()))
 }
 

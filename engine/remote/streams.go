@@ -41,6 +41,12 @@ func handshake(conn net.Conn, name string, body []byte) (io.Reader, *failure, er
 
 // Exec implements [maru.Execer].
 func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	if stdout == nil {
+		stdout = io.Discard
+	}
+	if stderr == nil {
+		stderr = io.Discard
+	}
 	conn, reader, err := c.upgrade(ctx, "exec", execRequest{instance, cmd, stdin != nil, cmd.Size != nil})
 	if err != nil {
 		return 0, err

@@ -78,24 +78,30 @@ func freebind(network, _ string, conn syscall.RawConn) error {
 	return failed
 }
 
-// Inherited gives the sockets that the parent process handed to this one, by name, and clears the
-// environment that told of them. LISTEN_PID, when set, must be this process.
-func Inherited() (map[string]*os.File, error) {
+// Parent is what the process that started this one handed to it.
+type Parent struct {
+	Files  map[string]*os.File // by name
+	notify string
+}
+
+// FromParent takes what the parent process handed to this one, and clears the environment that told
+// of it, so that further children don't take it for theirs. LISTEN_PID, when set, must be this process.
+func FromParent() (Parent, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
-	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+	p := Parent{Files: map[string]*os.File{}, notify: os.Getenv("NOTIFY_SOCKET")}
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"} {
 		if err := os.Unsetenv(name); err != nil {
-			return nil, err
+			return p, err
 		}
 	}
 	if count == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
-		return nil, nil
+		return p, nil
 	}
 	n, err := strconv.Atoi(count)
 	if err != nil || n < 0 || n > 1000 {
-		return nil, fmt.Errorf("LISTEN_FDS=%q is not a number of descriptors", count)
+		return p, fmt.Errorf("LISTEN_FDS=%q is not a number of descriptors", count)
 	}
 	given := strings.Split(names, ":")
-	files := make(map[string]*os.File, n)
 	for i := range n {
 		fd := firstInherited + i
 		unix.CloseOnExec(fd)
@@ -103,9 +109,39 @@ func Inherited() (map[string]*os.File, error) {
 		if i < len(given) && given[i] != "" {
 			name = given[i]
 		}
-		files[name] = os.NewFile(uintptr(fd), name)
+		p.Files[name] = os.NewFile(uintptr(fd), name)
 	}
-	return files, nil
+	return p, nil
+}
+
+// Listener takes the listening socket of the name.
+func (p Parent) Listener(name string) (net.Listener, error) {
+	file := p.Files[name]
+	if file == nil {
+		return nil, fmt.Errorf("no socket %q was handed to this process: it is started by 'maru start', or by systemd", name)
+	}
+	delete(p.Files, name)
+	listener, err := Listener(file)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", name, err)
+	}
+	return listener, nil
+}
+
+// Ready tells the parent that this process does its work (sd_notify(3)).
+func (p Parent) Ready() error {
+	if p.notify == "" {
+		return nil
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: p.notify, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("tell that this process is ready: %w", err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("READY=1")); err != nil {
+		return fmt.Errorf("tell that this process is ready: %w", err)
+	}
+	return nil
 }
 
 // Environment gives the variables that tell a child of the names of its inherited sockets.

@@ -18,8 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
-
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/internal/sockets"
 )
@@ -43,11 +41,11 @@ func TestMain(m *testing.M) {
 
 // web answers every request with its process number until it gets SIGTERM.
 func web() {
-	files, err := sockets.Inherited()
+	parent, err := sockets.FromParent()
 	if err != nil {
 		panic(err)
 	}
-	listener, err := sockets.Listener(files["http"])
+	listener, err := parent.Listener("http")
 	if err != nil {
 		panic(err)
 	}
@@ -68,7 +66,7 @@ func web() {
 	})}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if _, err := daemon.SdNotify(false, "READY=1"); err != nil {
+	if err := parent.Ready(); err != nil {
 		panic(err)
 	}
 	accepting, served := sockets.NewStopListener(listener), make(chan struct{})

@@ -19,7 +19,10 @@ func (x *exchange) respond(res *http.Response) error {
 	h := x.w.Header()
 	copyAnswer(h, res.Header)
 	announced := len(res.Trailer)
-	if announced > 0 {
+	if announced > 0 && x.r.Method != http.MethodHead {
+		if x.r.ProtoMajor == 1 {
+			delete(h, "Content-Length") // or there is no room for them behind the body
+		}
 		names := make([]string, 0, announced)
 		for k := range res.Trailer {
 			names = append(names, k)

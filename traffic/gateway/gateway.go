@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,21 +53,24 @@ func New(cfg Config, t *table.Table, engine *forward.Engine, log *slog.Logger) *
 // Run answers requests until ctx ends, and then finishes those in flight.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, serving := errgroup.WithContext(ctx)
+	var accepting errgroup.Group
 	for _, l := range g.cfg.HTTP {
-		group.Go(func() error { return g.server.Serve(l) })
+		accepting.Go(func() error { return g.server.Serve(l) })
 	}
 	for _, l := range g.cfg.HTTPS {
-		group.Go(func() error { return g.server.ServeTLS(l) })
+		accepting.Go(func() error { return g.server.ServeTLS(l) })
 	}
+	group.Go(accepting.Wait)
 	group.Go(func() error {
 		<-serving.Done()
-		for _, l := range append(g.cfg.HTTP[:len(g.cfg.HTTP):len(g.cfg.HTTP)], g.cfg.HTTPS...) {
+		for _, l := range slices.Concat(g.cfg.HTTP, g.cfg.HTTPS) {
 			l.Close()
 		}
+		err := accepting.Wait() // what was accepted is known from here on
 		limit, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), g.cfg.Drain, fmt.Errorf("gateway: requests still in flight after %s", g.cfg.Drain))
 		defer cancel()
 		g.server.Drain(limit, g.cfg.Linger)
-		return nil
+		return err
 	})
 	return group.Wait()
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,10 +65,11 @@ func (m *Mesh) Run(ctx context.Context) error {
 	limit, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
 	group, serving := errgroup.WithContext(ctx)
+	var calls sync.WaitGroup
 	var accepting errgroup.Group
 	for _, l := range m.cfg.Listeners {
 		accepting.Go(func() error {
-			return serve.Accept(serving, l, func(c net.Conn) { m.accept(limit, c) })
+			return serve.Accept(serving, l, &calls, func(c net.Conn) func() { return m.begin(limit, c) })
 		})
 	}
 	group.Go(accepting.Wait)
@@ -77,13 +79,15 @@ func (m *Mesh) Run(ctx context.Context) error {
 		for _, l := range m.cfg.Listeners {
 			l.Close()
 		}
+		err := accepting.Wait()
 		timer := time.AfterFunc(m.cfg.Drain, func() {
 			cut(fmt.Errorf("mesh: calls still in flight after %s", m.cfg.Drain))
 		})
 		defer timer.Stop()
 		m.server.Drain(limit, m.cfg.Linger)
 		m.queue.Close()
-		return accepting.Wait()
+		calls.Wait()
+		return err
 	})
 	return group.Wait()
 }
@@ -91,9 +95,13 @@ func (m *Mesh) Run(ctx context.Context) error {
 // call is what is known of a connection: where it goes and who began it.
 type call struct {
 	net.Conn
-	to     netip.AddrPort
-	caller *table.Endpoint
+	to      netip.AddrPort
+	caller  *table.Endpoint
+	tracked func()
 }
+
+// Tracked is called when the server knows of the connection.
+func (c *call) Tracked() { c.tracked() }
 
 type callKey struct{}
 
@@ -104,37 +112,57 @@ func withCall(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// accept looks at a new connection and hands it on: to the HTTP server, or as it is to an endpoint.
-func (m *Mesh) accept(ctx context.Context, conn net.Conn) {
+func (m *Mesh) begin(ctx context.Context, conn net.Conn) func() {
+	release := m.server.Hold()
+	return func() { m.accept(ctx, conn, release) }
+}
+
+// accept looks at a new connection and hands it on: to the HTTP server, which then releases it, or
+// as it is to an endpoint.
+func (m *Mesh) accept(ctx context.Context, conn net.Conn, release func()) {
+	first, c := m.introduce(ctx, conn)
+	switch {
+	case c == nil:
+		release()
+		conn.Close()
+	case first != nil:
+		release()
+		m.tunnel(ctx, first, c)
+	default:
+		c.tracked = release
+		if !m.queue.Put(c) {
+			release()
+			conn.Close()
+		}
+	}
+}
+
+// introduce finds out who calls whom, and gives the connection as it is when it speaks no HTTP. A nil
+// call is none.
+func (m *Mesh) introduce(ctx context.Context, conn net.Conn) (plain *sniff.Conn, c *call) {
 	to, err := m.cfg.Original(conn)
 	if err != nil {
 		m.log.Debug("connection to the mesh from nowhere", "error", err)
-		conn.Close()
-		return
+		return nil, nil
 	}
 	callee, ok := m.table.Virtual(to.Addr())
 	if !ok {
-		conn.Close()
-		return
+		return nil, nil
 	}
 	caller, ok := m.table.AwaitCaller(ctx, source(conn), m.cfg.Introduce)
 	if !ok {
 		m.log.Warn("call from an address that is no instance's", "from", conn.RemoteAddr(), "service", callee.ID)
-		conn.Close()
-		return
+		return nil, nil
 	}
 	first, speaks, err := sniff.Wrap(conn, firstWords)
 	if err != nil {
-		conn.Close()
-		return
+		return nil, nil
 	}
+	c = &call{Conn: first, to: to, caller: caller}
 	if speaks == sniff.Other {
-		m.tunnel(ctx, first, callee, caller, to.Port())
-		return
+		return first, c
 	}
-	if !m.queue.Put(&call{Conn: first, to: to, caller: caller}) {
-		conn.Close()
-	}
+	return nil, c
 }
 
 func source(c net.Conn) netip.Addr {
@@ -173,9 +201,14 @@ func (m *Mesh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // tunnel carries a connection that does not speak HTTP although its port is said to.
-func (m *Mesh) tunnel(ctx context.Context, conn *sniff.Conn, callee *table.Service, caller *table.Endpoint, port uint16) {
+func (m *Mesh) tunnel(ctx context.Context, conn *sniff.Conn, c *call) {
 	first, client := conn.Take()
 	defer client.Close()
+	caller := c.caller
+	callee, ok := m.table.Virtual(c.to.Addr())
+	if !ok {
+		return
+	}
 	entry := accesslog.Entry{
 		Time: time.Now(), Door: forward.Mesh, Protocol: "tcp", Client: source(client),
 		Caller: caller.Instance, Service: callee.ID,
@@ -189,7 +222,7 @@ func (m *Mesh) tunnel(ctx context.Context, conn *sniff.Conn, callee *table.Servi
 		entry.Error = caller.Service.ID.Service + " may not call " + callee.ID.Service
 		return
 	}
-	service, ep, err := relay.Open(ctx, m.cfg.Connector, callee, port)
+	service, ep, err := relay.Open(ctx, m.cfg.Connector, callee, c.to.Port())
 	if err != nil {
 		entry.Error = err.Error()
 		return

@@ -2,13 +2,15 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/sockets"
 	"github.com/marucloud/maru/traffic/serve"
-	"github.com/marucloud/maru/traffic/socket"
 )
 
 // longestRetry is how long a port that can't be opened waits for the next try.
@@ -102,16 +104,27 @@ func (k *keeper) settle(ctx context.Context, at place) {
 			if k.retry[at] == 1 {
 				k.p.log.Warn("published port can't be opened", "service", id, "port", at, "error", err)
 			}
-			why := err.Error()
-			if hint := maru.HintOf(err); hint != "" {
-				why += ": " + hint
-			}
-			k.p.table.Problem(id, at.String(), why)
+			k.p.table.Problem(id, at.String(), why(err))
 			return
 		}
 	}
 	delete(k.retry, at)
 	k.p.table.Solved(id, at.String())
+}
+
+// why says what a person can do about a port that can't be opened.
+func why(err error) string {
+	hint := maru.HintOf(err)
+	switch {
+	case hint != "":
+	case errors.Is(err, syscall.EADDRINUSE) || maru.KindOf(err) == maru.Conflict:
+		hint = "another program listens there: end it, or choose another port"
+	case errors.Is(err, syscall.EACCES) || maru.KindOf(err) == maru.Denied:
+		hint = "a port below 1024 needs root: run maru start as root or under systemd, or choose another port"
+	default:
+		return err.Error()
+	}
+	return err.Error() + " (" + hint + ")"
 }
 
 func (k *keeper) listen(ctx context.Context, at place) error {
@@ -121,7 +134,7 @@ func (k *keeper) listen(ctx context.Context, at place) error {
 	}
 	o := &opened{done: make(chan struct{})}
 	if at.network == string(maru.UDP) {
-		pc, err := socket.Packets(f)
+		pc, err := sockets.PacketConn(f)
 		if err != nil {
 			return err
 		}
@@ -132,16 +145,14 @@ func (k *keeper) listen(ctx context.Context, at place) error {
 			u.run(k.limit)
 		}()
 	} else {
-		l, err := socket.Listener(f)
+		l, err := sockets.Listener(f)
 		if err != nil {
 			return err
 		}
 		o.Closer = l
-		k.carrying.Add(1)
 		go func() {
-			defer k.carrying.Done()
-			close(o.done) // connections that were accepted go on when the port is given back
-			if err := serve.Accept(k.limit, l, k.p.accepter(k.limit, at)); err != nil {
+			defer close(o.done)
+			if err := serve.Accept(k.limit, l, &k.carrying, k.p.accepter(k.limit, at)); err != nil {
 				k.p.log.Error("published port", "port", at, "error", err)
 			}
 		}()

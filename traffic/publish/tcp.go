@@ -22,8 +22,12 @@ const firstWords = 5 * time.Second
 // target is a connection with the place that it came to.
 type target struct {
 	net.Conn
-	at place
+	at      place
+	tracked func()
 }
+
+// Tracked is called when the server knows of the connection.
+func (t *target) Tracked() { t.tracked() }
 
 type targetKey struct{}
 
@@ -35,27 +39,37 @@ func withTarget(ctx context.Context, c net.Conn) context.Context {
 }
 
 // accepter gives what is done with a connection to a place.
-func (p *Ports) accepter(ctx context.Context, at place) func(net.Conn) {
-	return func(conn net.Conn) {
-		c, ok := p.holder(at)
-		if !ok {
-			conn.Close()
-			return
-		}
-		if !table.IsHTTP(c.service.State().Protocol(c.target, maru.TCP)) {
-			p.carry(ctx, conn, nil, c)
-			return
-		}
-		first, speaks, err := sniff.Wrap(conn, firstWords)
-		switch {
-		case err != nil:
-			conn.Close()
-		case speaks == sniff.Other:
-			start, client := first.Take()
-			p.carry(ctx, client, start, c)
-		case !p.queue.Put(&target{first, at}):
-			conn.Close()
-		}
+func (p *Ports) accepter(ctx context.Context, at place) func(net.Conn) func() {
+	return func(conn net.Conn) func() {
+		release := p.server.Hold()
+		return func() { p.accept(ctx, conn, at, release) }
+	}
+}
+
+func (p *Ports) accept(ctx context.Context, conn net.Conn, at place, release func()) {
+	c, ok := p.holder(at)
+	if !ok {
+		release()
+		conn.Close()
+		return
+	}
+	if !table.IsHTTP(c.service.State().Protocol(c.target, maru.TCP)) {
+		release()
+		p.carry(ctx, conn, nil, c)
+		return
+	}
+	first, speaks, err := sniff.Wrap(conn, firstWords)
+	switch {
+	case err != nil:
+		release()
+		conn.Close()
+	case speaks == sniff.Other:
+		release()
+		start, client := first.Take()
+		p.carry(ctx, client, start, c)
+	case !p.queue.Put(&target{first, at, release}):
+		release()
+		conn.Close()
 	}
 }
 

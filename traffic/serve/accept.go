@@ -10,11 +10,9 @@ import (
 	"github.com/marucloud/maru"
 )
 
-// Accept gives each connection of l to handle, in a goroutine of its own, until l is closed, and
-// waits for them. A shortage of file descriptors or memory is waited out.
-func Accept(ctx context.Context, l net.Listener, handle func(net.Conn)) error {
-	var running sync.WaitGroup
-	defer running.Wait()
+// Accept gives each connection of l to begin, and runs what that returns in a goroutine that running
+// counts, until l is closed. A shortage of file descriptors or memory is waited out.
+func Accept(ctx context.Context, l net.Listener, running *sync.WaitGroup, begin func(net.Conn) (run func())) error {
 	pause := time.Duration(0)
 	for {
 		c, err := l.Accept()
@@ -22,7 +20,7 @@ func Accept(ctx context.Context, l net.Listener, handle func(net.Conn)) error {
 		switch {
 		case err == nil:
 			pause = 0
-			running.Go(func() { handle(c) })
+			running.Go(begin(c))
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,13 +40,13 @@ type Server struct {
 	draining atomic.Bool
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	conns int
 	empty chan struct{} // closed when draining and no connection is left
 }
 
 // New makes a server. It starts nothing.
 func New(cfg Config, log *slog.Logger) *Server {
-	s := &Server{conns: map[net.Conn]struct{}{}, empty: make(chan struct{})}
+	s := &Server{empty: make(chan struct{})}
 	if cfg.Idle == 0 {
 		cfg.Idle = defaultIdle
 	}
@@ -54,7 +55,7 @@ func New(cfg Config, log *slog.Logger) *Server {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
-		Handler:           s.announce(cfg.Handler),
+		Handler:           s.wrap(cfg.Handler, log),
 		TLSConfig:         cfg.TLS,
 		ReadHeaderTimeout: readHeader,
 		IdleTimeout:       cfg.Idle,
@@ -86,31 +87,57 @@ func ended(err error) error {
 	return maru.Errorf(maru.Unavailable, "serve HTTP: %w", err)
 }
 
-// announce tells clients, while the server drains, to send further requests on a new connection:
-// "Connection: close" by HTTP/1.1, which by HTTP/2 becomes GOAWAY.
-func (s *Server) announce(next http.Handler) http.Handler {
+// wrap tells clients, while the server drains, to send further requests on a new connection:
+// "Connection: close" by HTTP/1.1, which by HTTP/2 becomes GOAWAY. A panic is the operator's to see.
+func (s *Server) wrap(next http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
+		defer func() {
+			if p := recover(); p != nil {
+				if p != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+					log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
+				}
+				panic(http.ErrAbortHandler)
+			}
+		}()
 		next.ServeHTTP(w, r)
 	})
 }
 
 func (s *Server) track(c net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		s.conns[c] = struct{}{}
+		s.mu.Lock()
+		s.conns++
+		s.mu.Unlock()
+		if held, ok := c.(interface{ Tracked() }); ok {
+			held.Tracked()
+		}
 	case http.StateClosed, http.StateHijacked:
-		delete(s.conns, c)
-		s.checkEmpty()
+		s.forget()
 	}
 }
 
+// Hold counts a connection that will, or may, be given to the server: while it is looked at the
+// server is not idle. Release it when the server's listener has it, or when it goes elsewhere.
+func (s *Server) Hold() (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns++
+	return sync.OnceFunc(s.forget)
+}
+
+func (s *Server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns--
+	s.checkEmpty()
+}
+
 func (s *Server) checkEmpty() {
-	if s.draining.Load() && len(s.conns) == 0 {
+	if s.draining.Load() && s.conns == 0 {
 		select {
 		case <-s.empty:
 		default:
@@ -122,7 +149,7 @@ func (s *Server) checkEmpty() {
 // Draining tells whether Drain was called.
 func (s *Server) Draining() bool { return s.draining.Load() }
 
-// Drain finishes what is in flight, once the listeners are closed. Idle connections stay open for
+// Drain finishes what is in flight. Call it when nothing is accepted any more. Idle connections stay open for
 // linger, since a client may be about to use one; whoever does is asked to go elsewhere. What is
 // still in flight when ctx ends is cut.
 func (s *Server) Drain(ctx context.Context, linger time.Duration) {

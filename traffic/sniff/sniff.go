@@ -77,7 +77,9 @@ type Conn struct {
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.start) > 0 {
 		n := copy(p, c.start)
-		c.start = c.start[n:]
+		if c.start = c.start[n:]; len(c.start) == 0 {
+			c.start = nil // and what it is a part of
+		}
 		return n, nil
 	}
 	return c.Conn.Read(p)

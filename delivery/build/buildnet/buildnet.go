@@ -73,7 +73,7 @@ func (p *Provider) Close() error {
 		return nil
 	}
 	p.ready = false
-	return removeRules(p.cfg.Name)
+	return errors.Join(removeRules(p.cfg.Name), leaveOthers(p.cfg.Name))
 }
 
 // take reserves a place in the range, another one each time, and sees that the rules are there.
@@ -85,6 +85,9 @@ func (p *Provider) take() (uint32, error) {
 			return 0, err
 		}
 		p.ready = true
+	}
+	if err := passOthers(p.cfg.Name); err != nil {
+		p.log.Warn("other firewalls may keep build steps from the network", "error", err)
 	}
 	size := uint32(min(1<<(32-p.cfg.Range.Bits()), 1<<16)) - 2
 	for range size {
@@ -134,7 +137,7 @@ func forward() error {
 
 // Clean removes the links and rules that a builder which was killed left.
 func Clean(name string) error {
-	return errors.Join(removeLinks(name), removeRules(name))
+	return errors.Join(removeLinks(name), removeRules(name), leaveOthers(name))
 }
 
 // namespace is one step's network.

@@ -3,6 +3,7 @@ package buildnet
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -118,20 +119,32 @@ func (r *resolver) streams(ctx context.Context) {
 		r.work.Go(func() {
 			defer conn.Close()
 			for _, upstream := range resolversIn(hostResolvers) {
-				other, err := r.dial(ctx, "tcp", upstream)
-				if err != nil {
-					continue
+				if other, err := r.dial(ctx, "tcp", upstream); err == nil {
+					splice(ctx, conn, other)
+					return
 				}
-				defer other.Close()
-				_ = conn.SetDeadline(time.Now().Add(answerTime))
-				stop := context.AfterFunc(ctx, func() { conn.Close() })
-				defer stop()
-				r.work.Go(func() { _, _ = io.Copy(other, conn) })
-				_, _ = io.Copy(conn, other)
-				return
 			}
 		})
 	}
+}
+
+// splice carries both ways until either end is done.
+func splice(ctx context.Context, a, b net.Conn) {
+	ctx, done := context.WithTimeoutCause(ctx, answerTime, errors.New("no answer in time"))
+	defer done()
+	stop := context.AfterFunc(ctx, func() {
+		a.Close()
+		b.Close()
+	})
+	defer stop()
+	var other sync.WaitGroup
+	other.Go(func() {
+		_, _ = io.Copy(a, b)
+		done()
+	})
+	_, _ = io.Copy(b, a)
+	done()
+	other.Wait()
 }
 
 func (r *resolver) dial(ctx context.Context, network, upstream string) (net.Conn, error) {

@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,6 @@ type vertex struct {
 type progress struct {
 	emit     func(build.Event)
 	vertexes map[digest.Digest]*vertex
-	warnings []string
 }
 
 func newProgress(emit func(build.Event)) *progress {
@@ -71,8 +71,14 @@ func (p *progress) find(d digest.Digest, name string) *vertex {
 	return v
 }
 
+// unremarkable are steps that read the context. They tell nobody anything, unless they fail.
+var unremarkable = []string{"[internal] load build definition from Dockerfile", "[internal] load .dockerignore", "[internal] load build context"}
+
 func (p *progress) vertex(from *bkclient.Vertex) {
 	if from.Started == nil && from.Completed == nil && from.Error == "" {
+		return
+	}
+	if from.Error == "" && slices.Contains(unremarkable, from.Name) {
 		return
 	}
 	v := p.find(from.Digest, from.Name)
@@ -110,7 +116,7 @@ func (p *progress) transfer(st *bkclient.VertexStatus) {
 	v := p.find(st.Vertex, "")
 	v.moved[st.ID], v.total[st.ID] = st.Current, st.Total
 	now := time.Now()
-	if v.name == "" || now.Sub(v.told) < betweenTransfers {
+	if v.name == "" || v.status == "" || now.Sub(v.told) < betweenTransfers {
 		return
 	}
 	v.told = now

@@ -73,7 +73,7 @@ func (c *compilation) run(ctx context.Context, step *step, network string, env [
 		return err
 	}
 	if code != 0 {
-		return c.failure("go "+args[0], step.name, code, out.last)
+		return c.failure(step.name, code, out.last)
 	}
 	return nil
 }
@@ -128,8 +128,8 @@ func (c *compilation) compile(ctx context.Context, step *step) (string, error) {
 // compilerLine is how the Go command tells a place in the source.
 var compilerLine = regexp.MustCompile(`^(?:vet: )?(?:\./)?([^\s:]+\.go):(\d+):(?:\d+:)? (.*)$`)
 
-func (c *compilation) failure(command, step string, code int, output []string) error {
-	e := &build.StepError{Step: step, ExitCode: code, Output: output, Reason: fmt.Sprintf("%s: exit code %d", command, code)}
+func (c *compilation) failure(step string, code int, output []string) error {
+	e := &build.StepError{Step: step, ExitCode: code, Output: output, Reason: fmt.Sprintf("exit code %d", code)}
 	for _, line := range output {
 		m := compilerLine.FindStringSubmatch(line)
 		if m == nil {
@@ -146,7 +146,7 @@ func (c *compilation) failure(command, step string, code int, output []string) e
 	switch {
 	case strings.Contains(all, "signal: killed"):
 		return maru.WithHint(err, "the compiler was killed, most likely for want of memory: raise the builder's memory budget")
-	case strings.Contains(all, "missing go.sum entry"), strings.Contains(all, "updates to go.mod needed"):
+	case strings.Contains(all, "missing go.sum entry"), strings.Contains(all, "updating go.sum"), strings.Contains(all, "updating go.mod"), strings.Contains(all, "updates to go.mod needed"):
 		return maru.WithHint(err, "run `go mod tidy` and commit go.mod and go.sum")
 	case strings.Contains(all, "requires cgo"), strings.Contains(all, "build constraints exclude all Go files"):
 		return maru.WithHint(err, "Go programs are built without cgo; give this one a Dockerfile")

@@ -10,7 +10,6 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -31,9 +30,9 @@ type inputs struct {
 
 // digestInputs digests the names and contents of a package's inputs: times, modes and owners don't
 // count.
-func digestInputs(folder, pkg string, local *modules) (string, error) {
+func digestInputs(pkg string, local *modules) (string, error) {
 	in := &inputs{local: local, dirs: map[string]bool{}, trees: map[string]bool{}, files: map[string]bool{}}
-	for _, name := range local.files() {
+	for _, name := range local.names() {
 		in.files[name] = true
 	}
 	queue := []string{strings.TrimPrefix(pkg, "./")}
@@ -58,12 +57,15 @@ func digestInputs(folder, pkg string, local *modules) (string, error) {
 	return in.digest()
 }
 
+// changed tells what a failure to read the context means.
 func changed(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, fs.ErrNotExist):
 		return maru.Errorf(maru.Conflict, "the build context changed while it was read: %w", err)
+	case strings.Contains(err.Error(), "path escapes"): // os.Root has no error value for it
+		return maru.WithHint(maru.Errorf(maru.Invalid, "a link in the build context leads out of it: %w", err), "put the file itself in its place")
 	}
 	return fmt.Errorf("read build context: %w", err)
 }
@@ -73,7 +75,7 @@ var compiled = []string{".go", ".s", ".S", ".sx", ".h", ".hh", ".hpp", ".hxx", "
 
 // visit takes a package's files and gives the packages of the context that they import.
 func (in *inputs) visit(dir string) ([]string, error) {
-	entries, err := os.ReadDir(in.local.host(dir))
+	entries, err := fs.ReadDir(in.local.files, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // go build says it better
 	}
@@ -105,7 +107,7 @@ func (in *inputs) visit(dir string) ([]string, error) {
 }
 
 func (in *inputs) imports(name string) ([]string, error) {
-	data, err := os.ReadFile(in.local.host(name))
+	data, err := fs.ReadFile(in.local.files, name)
 	if err != nil {
 		return nil, err
 	}
@@ -127,14 +129,14 @@ func (in *inputs) imports(name string) ([]string, error) {
 
 // tree takes all files of a folder.
 func (in *inputs) tree(dir string) error {
-	return fs.WalkDir(os.DirFS(in.local.host(dir)), ".", func(name string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(in.local.files, dir, func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir() && d.Name() == ".git":
 			return fs.SkipDir
 		case !d.IsDir():
-			in.files[path.Join(dir, name)] = true
+			in.files[name] = true
 		}
 		return nil
 	})
@@ -149,7 +151,7 @@ func (in *inputs) digest() (string, error) {
 	h := sha256.New()
 	buf := make([]byte, 256<<10)
 	for _, name := range names {
-		if err := hashFile(h, in.local.host(name), name, buf); err != nil {
+		if err := hashFile(h, in.local.files, name, buf); err != nil {
 			return "", changed(err)
 		}
 	}
@@ -157,8 +159,8 @@ func (in *inputs) digest() (string, error) {
 }
 
 // hashFile adds a file. What is not there counts as that: go.sum need not be.
-func hashFile(h io.Writer, file, name string, buf []byte) error {
-	info, err := os.Lstat(file)
+func hashFile(h io.Writer, files fs.FS, name string, buf []byte) error {
+	info, err := fs.Lstat(files, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -167,19 +169,19 @@ func hashFile(h io.Writer, file, name string, buf []byte) error {
 	}
 	fmt.Fprintf(h, "%q %s ", name, info.Mode().Type())
 	if info.Mode()&fs.ModeSymlink != 0 {
-		target, err := os.Readlink(file)
+		target, err := fs.ReadLink(files, name)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(h, "%q ", target)
-		if info, err = os.Stat(file); err != nil || !info.Mode().IsRegular() {
-			return nil
+		if info, err = fs.Stat(files, name); err != nil {
+			return nil // it leads nowhere, or out of the context
 		}
 	}
 	if !info.Mode().IsRegular() {
 		return nil
 	}
-	f, err := os.Open(file)
+	f, err := files.Open(name)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -25,7 +24,7 @@ type module struct {
 
 // modules are those of the build context that a program is made of.
 type modules struct {
-	folder  string
+	files   fs.FS  // the context; nothing outside of it is read, whatever links say
 	main    module // the program's own
 	all     []module
 	work    *modfile.WorkFile
@@ -35,11 +34,11 @@ type modules struct {
 
 // findModules reads the go.mod files that matter to a package: its own, those of its workspace, and
 // those that replace others by folders.
-func findModules(folder, pkg string) (*modules, error) {
-	m := &modules{folder: folder}
+func findModules(files fs.FS, pkg string) (*modules, error) {
+	m := &modules{files: files}
 	dir, ok := m.above(strings.TrimPrefix(pkg, "./"), "go.mod")
 	if !ok {
-		return nil, maru.WithHint(maru.Errorf(maru.Invalid, "the build context %s has no go.mod", folder),
+		return nil, maru.WithHint(maru.Errorf(maru.Invalid, "the build context has no go.mod"),
 			"build the folder that has the go.mod, and name the program within it by x-maru: {go: {package: ./FOLDER}}; or run `go mod init`")
 	}
 	if err := m.add(dir); err != nil {
@@ -60,18 +59,16 @@ func findModules(folder, pkg string) (*modules, error) {
 	if m.work != nil {
 		vendorRoot = m.workDir
 	}
-	if _, err := os.Stat(m.host(path.Join(vendorRoot, "vendor", "modules.txt"))); err == nil {
+	if _, err := fs.Stat(m.files, path.Join(vendorRoot, "vendor", "modules.txt")); err == nil {
 		m.vendor = path.Join(vendorRoot, "vendor")
 	}
 	return m, nil
 }
 
-func (m *modules) host(dir string) string { return filepath.Join(m.folder, filepath.FromSlash(dir)) }
-
 // above gives the folder that has the file: dir, or the nearest one above it in the context.
 func (m *modules) above(dir, file string) (string, bool) {
 	for {
-		if _, err := os.Stat(m.host(path.Join(dir, file))); err == nil {
+		if _, err := fs.Stat(m.files, path.Join(dir, file)); err == nil {
 			return dir, true
 		}
 		if dir == "." {
@@ -88,7 +85,7 @@ func (m *modules) add(dir string) error {
 		}
 	}
 	name := path.Join(dir, "go.mod")
-	data, err := os.ReadFile(m.host(name))
+	data, err := fs.ReadFile(m.files, name)
 	if err != nil {
 		return maru.Errorf(maru.Invalid, "%s: %w", name, err)
 	}
@@ -109,7 +106,7 @@ func (m *modules) workspace() error {
 		return nil
 	}
 	name := path.Join(dir, "go.work")
-	data, err := os.ReadFile(m.host(name))
+	data, err := fs.ReadFile(m.files, name)
 	if err != nil {
 		return maru.Errorf(maru.Invalid, "%s: %w", name, err)
 	}
@@ -142,7 +139,7 @@ func (m *modules) replaced(dir string, r *modfile.Replace) error {
 	if at != "." && !filepath.IsLocal(at) {
 		return nil
 	}
-	if _, err := os.Stat(m.host(path.Join(at, "go.mod"))); err != nil {
+	if _, err := fs.Stat(m.files, path.Join(at, "go.mod")); err != nil {
 		return nil
 	}
 	if err := m.add(at); err != nil {
@@ -167,11 +164,12 @@ func (m *modules) find(imported string) (dir string, ok bool) {
 		}
 	}
 	if best >= 0 {
-		return path.Join(m.all[best].dir, strings.TrimPrefix(imported, m.all[best].path)), true
+		dir := path.Join(m.all[best].dir, strings.TrimPrefix(imported, m.all[best].path))
+		return dir, fs.ValidPath(dir)
 	}
 	if m.vendor != "" {
 		dir := path.Join(m.vendor, imported)
-		if _, err := os.Stat(m.host(dir)); err == nil {
+		if _, err := fs.Stat(m.files, dir); err == nil {
 			return dir, true
 		}
 	}
@@ -179,7 +177,7 @@ func (m *modules) find(imported string) (dir string, ok bool) {
 }
 
 // files are those that name modules and their hashes.
-func (m *modules) files() []string {
+func (m *modules) names() []string {
 	var names []string
 	for _, mod := range m.all {
 		names = append(names, path.Join(mod.dir, "go.mod"), path.Join(mod.dir, "go.sum"))
@@ -204,8 +202,8 @@ func (m *modules) digest(version string) (string, error) {
 	}
 	h := sha256.New()
 	fmt.Fprintln(h, version)
-	for _, name := range m.files() {
-		data, err := os.ReadFile(m.host(name))
+	for _, name := range m.names() {
+		data, err := fs.ReadFile(m.files, name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("read build context: %w", err)
 		}

@@ -2,8 +2,9 @@ package golang
 
 import (
 	"cmp"
-	"fmt"
+	"errors"
 	"go/version"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -29,17 +30,19 @@ type source struct {
 // inspect reads the request's source without running anything.
 func inspect(req build.Request) (source, error) {
 	s := source{folder: req.Build.Context}
-	info, err := os.Stat(s.folder)
-	if err != nil || !info.IsDir() {
-		return s, maru.Errorf(maru.Invalid, "build context %s is not a folder that can be read", s.folder)
+	root, err := os.OpenRoot(s.folder)
+	if err != nil {
+		return s, maru.Errorf(maru.Invalid, "the build context is not a folder that can be read: %w", err)
 	}
+	defer root.Close()
 	if s.pkg, err = packageArgument(req.Build.Go.Package); err != nil {
 		return s, err
 	}
-	if err := s.findProgram(); err != nil {
+	files := root.FS()
+	if err := findProgram(files, s.pkg); err != nil {
 		return s, err
 	}
-	local, err := findModules(s.folder, s.pkg)
+	local, err := findModules(files, s.pkg)
 	if err != nil {
 		return s, err
 	}
@@ -53,7 +56,7 @@ func inspect(req build.Request) (source, error) {
 	if s.modules, err = local.digest(s.version); err != nil {
 		return s, err
 	}
-	s.digest, err = digestInputs(s.folder, s.pkg, local)
+	s.digest, err = digestInputs(s.pkg, local)
 	return s, err
 }
 
@@ -69,20 +72,18 @@ func packageArgument(pkg string) (string, error) {
 	return "./" + clean, nil
 }
 
-func (s *source) findProgram() error {
-	files, err := filepath.Glob(filepath.Join(globQuote(s.folder), globQuote(filepath.FromSlash(s.pkg)), "*.go"))
-	if err != nil {
-		return fmt.Errorf("look for Go files: %w", err)
+func findProgram(files fs.FS, pkg string) error {
+	entries, err := fs.ReadDir(files, strings.TrimPrefix(pkg, "./"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return maru.Errorf(maru.Invalid, "Go package %s: %w", pkg, err)
 	}
-	if len(files) == 0 {
-		return maru.WithHint(maru.Errorf(maru.Invalid, "there are no Go files in %s of the build context %s", s.pkg, s.folder),
-			"add a Dockerfile, or say which folder holds the program: x-maru: {go: {package: ./cmd/NAME}}")
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".go") && !strings.HasSuffix(e.Name(), "_test.go") {
+			return nil
+		}
 	}
-	return nil
-}
-
-func globQuote(name string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+	return maru.WithHint(maru.Errorf(maru.Invalid, "there are no Go files in %s of the build context", pkg),
+		"add a Dockerfile, or say which folder holds the program: x-maru: {go: {package: ./cmd/NAME}}")
 }
 
 // chooseVersion takes the pinned Go, a later one if the source wants that, or the one asked for.

@@ -27,6 +27,9 @@ type Store struct {
 	snapshotter string
 }
 
+// managedLabel marks images that Maru made, which cleaning up may remove.
+const managedLabel = "maru.cloud/managed"
+
 // New gives the store behind a client, whose default namespace it uses.
 func New(client *containerd.Client, snapshotter string) *Store {
 	return &Store{client: client, snapshotter: snapshotter}
@@ -120,16 +123,17 @@ func (s *Store) name(ctx context.Context, d ocispec.Descriptor, names []string) 
 }
 
 func (s *Store) record(ctx context.Context, image images.Image) error {
+	image.Labels = map[string]string{managedLabel: "true"}
 	service := s.client.ImageService()
 	present, err := service.Get(ctx, image.Name)
-	if err == nil && present.Target.Digest == image.Target.Digest {
+	if err == nil && present.Target.Digest == image.Target.Digest && present.Labels[managedLabel] != "" {
 		return nil
 	}
 	for {
 		if _, err := service.Create(ctx, image); !errdefs.IsAlreadyExists(err) {
 			return err
 		}
-		if _, err := service.Update(ctx, image, "target"); !errdefs.IsNotFound(err) {
+		if _, err := service.Update(ctx, image, "target", "labels."+managedLabel); !errdefs.IsNotFound(err) {
 			return err
 		}
 	}

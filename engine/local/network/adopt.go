@@ -14,11 +14,12 @@ import (
 // adopt takes over a table that an earlier process left, as it is. What it holds for services belongs
 // to nobody until the first full update; what it holds for instances is brought in line with them.
 func (n *Network) adopt(chains map[string]bool) error {
-	b, err := newBatch(n.cfg.Name)
+	conn, err := dial()
 	if err != nil {
 		return err
 	}
-	sets, err := b.conn.GetSets(b.table)
+	table := &nftables.Table{Name: n.cfg.Name, Family: tableFamily}
+	sets, err := conn.GetSets(table)
 	if err != nil {
 		return fmt.Errorf("list sets: %w", err)
 	}
@@ -33,8 +34,8 @@ func (n *Network) adopt(chains map[string]bool) error {
 			continue
 		}
 		n.state.made.sets[s.Name] = true
-		s.Table = b.table
-		elements, err := b.conn.GetSetElements(s)
+		s.Table = table
+		elements, err := conn.GetSetElements(s)
 		if err != nil {
 			return fmt.Errorf("list set %s: %w", s.Name, err)
 		}
@@ -58,7 +59,7 @@ func (n *Network) adopt(chains map[string]bool) error {
 // alignInstances makes the elements of instances, of which those in have are there, what the
 // attachments say.
 func (n *Network) alignInstances(have map[elementKey]bool) error {
-	b, err := newBatch(n.cfg.Name)
+	b, err := n.newBatch()
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (n *Network) attach(a attachment) error {
 // enter adds an instance's elements. When the kernel refuses, what is there is not what we think, and
 // all of it is written anew.
 func (n *Network) enter(elements []element) error {
-	b, err := newBatch(n.cfg.Name)
+	b, err := n.newBatch()
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (n *Network) enter(elements []element) error {
 
 // forget removes an instance's elements.
 func (n *Network) forget(elements []element) error {
-	b, err := newBatch(n.cfg.Name)
+	b, err := n.newBatch()
 	if err != nil {
 		return err
 	}

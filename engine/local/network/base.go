@@ -134,7 +134,8 @@ func known() []exprs {
 
 // buildForward is the policy between instances, and between them and the outside.
 func (n *Network) buildForward(b *batch) {
-	between := []exprs{}
+	// Who came by a virtual address was let pass there, perhaps a moment before its endpoint went.
+	between := []exprs{match().ctBits(expr.CtKeySTATUS, ipsDestNAT).accept()}
 	for _, f := range families {
 		between = append(between, match().ip(f).daddr(f, reg1).vmap(setReach+f.suffix(), 0))
 	}

@@ -16,6 +16,7 @@ type batch struct {
 	table *nftables.Table
 	setID uint32
 	err   error // the first that could not be encoded
+	done  func(error)
 }
 
 const tableFamily = nftables.TableFamilyINet
@@ -23,21 +24,42 @@ const tableFamily = nftables.TableFamilyINet
 // socketBuffer has room for the largest batch and the kernel's answers to it.
 const socketBuffer = 64 << 20
 
-func dial() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		if err := c.SetReadBuffer(socketBuffer); err != nil {
-			return err
-		}
-		return c.SetWriteBuffer(socketBuffer)
-	}))
+func bigSocket(c *netlink.Conn) error {
+	if err := c.SetReadBuffer(socketBuffer); err != nil {
+		return err
+	}
+	return c.SetWriteBuffer(socketBuffer)
 }
 
-func newBatch(table string) (*batch, error) {
-	conn, err := dial()
-	if err != nil {
-		return nil, err
+// dial gives a connection to look around with.
+func dial() (*nftables.Conn, error) { return nftables.New(nftables.WithSockOptions(bigSocket)) }
+
+// newBatch begins a batch. The connection is kept from one batch to the next: closing one makes the
+// kernel wait until all that was deleted is out of use, which takes some 10 ms. N.mu is held until
+// commit.
+func (n *Network) newBatch() (*batch, error) {
+	if n.nft == nil {
+		conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(bigSocket))
+		if err != nil {
+			return nil, err
+		}
+		n.nft = conn
 	}
-	return &batch{conn: conn, table: &nftables.Table{Name: table, Family: tableFamily}}, nil
+	return &batch{
+		conn: n.nft, table: &nftables.Table{Name: n.cfg.Name, Family: tableFamily},
+		done: func(err error) {
+			if err != nil { // answers may still be on the way
+				n.closeNFT()
+			}
+		},
+	}, nil
+}
+
+func (n *Network) closeNFT() {
+	if n.nft != nil {
+		_ = n.nft.CloseLasting() // nothing is lost with it
+		n.nft = nil
+	}
 }
 
 // replaceTable empties the table, or makes it.
@@ -133,10 +155,12 @@ func (b *batch) fail(err error) {
 }
 
 func (b *batch) commit() error {
-	if b.err != nil {
-		return b.err
+	err := b.err
+	if err == nil {
+		err = b.conn.Flush()
 	}
-	return b.conn.Flush()
+	b.done(err)
+	return err
 }
 
 // elementKey names an element of one of the table's sets.

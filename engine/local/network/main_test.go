@@ -266,6 +266,9 @@ func (p place) ask(network string, addr netip.Addr, port uint16) string {
 		return why(err)
 	}
 	defer c.Close()
+	if tcp, ok := c.(*net.TCPConn); ok {
+		check(p.t, tcp.SetLinger(0)) // the port can be used again at once
+	}
 	check(p.t, c.SetDeadline(time.Now().Add(p.wait())))
 	if network == "udp" {
 		if _, err := c.Write([]byte("?")); err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 
 	"github.com/marucloud/maru"
@@ -85,6 +86,7 @@ type Network struct {
 
 	mu       sync.Mutex // of all below
 	host     *netlink.Handle
+	nft      *nftables.Conn // see newBatch
 	mtu      int
 	addrs    *allocator
 	attached map[string]attachment

@@ -53,7 +53,7 @@ func traces(t testing.TB, n *Network) string {
 		for line := range strings.Lines(output(t, "ip", strings.Fields(args)...)) {
 			if !strings.Contains(line, "multicast") && !strings.Contains(line, "dev up0 table local") {
 				line, _, _ = strings.Cut(line, " proto kernel metric 256 pref medium")
-				b.WriteString(strings.TrimSpace(line) + "\n")
+				b.WriteString(strings.ReplaceAll(strings.TrimSpace(line), " tentative", "") + "\n")
 			}
 		}
 	}

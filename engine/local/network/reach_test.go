@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
@@ -217,14 +218,19 @@ func TestBalancing(t *testing.T) {
 	for _, network := range []string{"tcp", "udp"} {
 		for _, f := range families {
 			what := fmt.Sprint(network, " IPv", f)
+			settle := func() { // a port that is used again would go on with the flow it had
+				h.update(false, s)
+				_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, map[family]netlink.InetFamily{four: unix.AF_INET, six: unix.AF_INET6}[f], everyFlow{})
+				check(t, err)
+			}
 			s.Serving = nil
-			h.update(false, s)
+			settle()
 			near(what+" evenly", w.poll(n, network, byFamily(virtual(11), f)), map[string]int{"old": 100, "b": 100, "c": 100})
 			s.Serving = []maru.Weight{{Release: 1, Weight: 80}, {Release: 2, Weight: 20}}
-			h.update(false, s)
+			settle()
 			near(what+" weighted", w.poll(n, network, byFamily(virtual(11), f)), map[string]int{"old": 240, "b": 30, "c": 30})
 			s.Serving = []maru.Weight{{Release: 2, Weight: 1}}
-			h.update(false, s)
+			settle()
 			near(what+" one release", w.poll(n, network, byFamily(virtual(11), f)), map[string]int{"b": 150, "c": 150})
 		}
 	}
@@ -248,6 +254,10 @@ func TestBalancing(t *testing.T) {
 		t.Errorf("the connection to a draining instance: %v", err)
 	}
 }
+
+type everyFlow struct{}
+
+func (everyFlow) MatchConntrackFlow(*netlink.ConntrackFlow) bool { return true }
 
 // originalDestination is where a connection that was led to us was meant for.
 func originalDestination(c *net.TCPConn) (netip.AddrPort, error) {
@@ -343,7 +353,7 @@ func TestMesh(t *testing.T) {
 // While the endpoints of a service change all the time, no connection to it fails and none is cut.
 func TestUpdateUnderTraffic(t *testing.T) {
 	h := newHost(t, Config{})
-	h.running()
+	stop := h.running()
 	web, db := shop.Service("web"), shop.Service("db")
 	w := h.instance("web-1-a", specOf(web))
 	var all []place
@@ -356,14 +366,14 @@ func TestUpdateUnderTraffic(t *testing.T) {
 	defer open.Close()
 	check(t, open.SetDeadline(time.Now().Add(time.Minute)))
 
-	stop := make(chan struct{})
+	ended := make(chan struct{})
 	var callers sync.WaitGroup
 	var calls [3]int
 	for i := range calls {
 		callers.Go(func() {
 			for f := families[i%2]; ; {
 				select {
-				case <-stop:
+				case <-ended:
 					return
 				default:
 				}
@@ -389,12 +399,14 @@ func TestUpdateUnderTraffic(t *testing.T) {
 			check(t, h.rebuild())
 			h.mu.Unlock()
 		}
-		if i%100 == 0 {
-			next := newNetwork(t, Config{RunDir: h.cfg.RunDir})
-			check(t, next.Setup(t.Context()))
+		if i%100 == 99 { // a new process
+			stop()
+			h.Network = newNetwork(t, Config{RunDir: h.cfg.RunDir})
+			check(t, h.Setup(t.Context()))
+			stop = h.running()
 		}
 	}
-	close(stop)
+	close(ended)
 	callers.Wait()
 	t.Log("calls:", calls)
 	b := make([]byte, 100)

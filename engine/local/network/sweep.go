@@ -117,6 +117,7 @@ func (n *Network) Teardown(ctx context.Context) error {
 		return maru.Errorf(maru.Internal, "tear down the network: %w", err)
 	}
 	n.state, n.synced = newTableState(), false
+	n.closeNFT()
 	n.host.Close()
 	n.host = nil
 	for _, dir := range []string{n.netnsDir(), n.recordDir()} {
@@ -128,7 +129,7 @@ func (n *Network) Teardown(ctx context.Context) error {
 }
 
 func (n *Network) removeTable() error {
-	b, err := newBatch(n.cfg.Name)
+	b, err := n.newBatch()
 	if err != nil {
 		return err
 	}

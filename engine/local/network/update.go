@@ -17,6 +17,23 @@ func (n *Network) Update(update maru.TrafficUpdate) error {
 		return maru.Errorf(maru.Conflict, "the first traffic update is not a full one")
 	}
 	c := n.state.begin()
+	n.apply(c, update)
+	if err := n.commit(c); err != nil {
+		c.undo()
+		return maru.Errorf(maru.Unavailable, "nftables: traffic update %d: %w", update.Version, err)
+	}
+	n.synced = true
+	for id, before := range c.parts {
+		n.forgetFlows(before, n.state.parts[id])
+	}
+	if len(n.pending.udp) > 0 {
+		n.poke()
+	}
+	return nil
+}
+
+// apply makes the update a change.
+func (n *Network) apply(c *change, update maru.TrafficUpdate) {
 	if update.Full {
 		named := map[maru.ServiceID]bool{}
 		for _, s := range update.Services {
@@ -37,18 +54,6 @@ func (n *Network) Update(update maru.TrafficUpdate) error {
 	if update.Full {
 		c.disown()
 	}
-	if err := n.commit(c); err != nil {
-		c.undo()
-		return maru.Errorf(maru.Unavailable, "nftables: traffic update %d: %w", update.Version, err)
-	}
-	n.synced = true
-	for id, before := range c.parts {
-		n.forgetFlows(before, n.state.parts[id])
-	}
-	if len(n.pending.udp) > 0 {
-		n.poke()
-	}
-	return nil
 }
 
 // commit writes a change. When the kernel refuses it, what is there is not what we think: someone
@@ -70,7 +75,7 @@ func (n *Network) tryCommit(c *change) error {
 			parts = append(parts, p)
 		}
 	}
-	first, err := newBatch(n.cfg.Name)
+	first, err := n.newBatch()
 	if err != nil {
 		return err
 	}
@@ -79,7 +84,7 @@ func (n *Network) tryCommit(c *change) error {
 		return err
 	}
 	n.state.made.add(needed)
-	second, err := newBatch(n.cfg.Name)
+	second, err := n.newBatch()
 	if err != nil {
 		return err
 	}
@@ -91,7 +96,7 @@ func (n *Network) tryCommit(c *change) error {
 
 // rebuild replaces the whole table in one step.
 func (n *Network) rebuild() error {
-	b, err := newBatch(n.cfg.Name)
+	b, err := n.newBatch()
 	if err != nil {
 		return err
 	}
@@ -129,7 +134,7 @@ func (n *Network) prune() error {
 	if len(chains)+len(sets) == 0 {
 		return nil
 	}
-	b, err := newBatch(n.cfg.Name)
+	b, err := n.newBatch()
 	if err != nil {
 		return err
 	}

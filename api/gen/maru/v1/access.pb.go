@@ -518,8 +518,8 @@ type Grant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// scope's empty parts match all.
 	Scope *Scope `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// ability is the part of the host, such as bind:/srv/data, capability:NET_ADMIN,
-	// device:/dev/kvm, privileged, host-network, or all.
+	// ability is the part of the host, such as bind:/srv/data, cap:NET_ADMIN, device:/dev/kvm,
+	// privileged, hostnet, or host for all.
 	Ability       string                 `protobuf:"bytes,2,opt,name=ability,proto3" json:"ability,omitempty"`
 	Created       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
 	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
