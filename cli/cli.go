@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -201,12 +200,4 @@ type versions struct {
 	Server   string `json:"server,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-}
-
-func (s *shell) workDir() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", maru.Errorf(maru.Invalid, "find this folder: %w", err)
-	}
-	return dir, nil
 }

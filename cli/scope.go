@@ -32,13 +32,13 @@ func (s *shell) scope(ctx context.Context) (*maruv1.Scope, error) {
 		p.App = s.app
 		return p, nil
 	}
-	loaded, loadErr := compose.Load(ctx, s.composeOptions(nil))
-	if loadErr == nil {
-		p.App = loaded.App.Name
+	name, nameErr := compose.Name(s.composeOptions(nil))
+	if nameErr == nil {
+		p.App = name
 		return p, nil
 	}
 	if len(s.files) > 0 {
-		return nil, loadErr
+		return nil, nameErr
 	}
 	connected, err := s.connect()
 	if err != nil {
@@ -79,22 +79,14 @@ func (s *shell) load(ctx context.Context) (compose.Result, error) {
 		return compose.Result{}, err
 	}
 	scope := s.place()
-	scope.App = s.app
-	common, err := connected.Env.List(ctx, &maruv1.EnvServiceListRequest{Scope: scope, Effective: true})
+	if scope.App, err = compose.Name(s.composeOptions(nil)); err != nil {
+		return compose.Result{}, err
+	}
+	values, err := connected.Env.List(ctx, &maruv1.EnvServiceListRequest{Scope: scope, Effective: true})
 	if err != nil {
 		return compose.Result{}, err
 	}
-	loaded, loadErr := compose.Load(ctx, s.composeOptions(common.Values))
-	if loadErr != nil || s.app != "" {
-		return loaded, loadErr
-	}
-	// Only now is the app's name known, and with it the values that are its own.
-	scope.App = loaded.App.Name
-	own, err := connected.Env.List(ctx, &maruv1.EnvServiceListRequest{Scope: scope, Effective: true})
-	if err != nil || len(own.Values) == 0 {
-		return loaded, err
-	}
-	return compose.Load(ctx, s.composeOptions(own.Values))
+	return compose.Load(ctx, s.composeOptions(values.Values))
 }
 
 // showWarnings tells what of the file does not have the effect that its author may expect.

@@ -7,8 +7,8 @@
 // something changes. Every decider converges: when its actions are applied and nothing else
 // happens, it comes to an empty plan.
 //
-// [App] moves and keeps the services of one app in one environment. [Deploy], [Rollback],
-// [Restart], [Scale], [Stop], [Start] and [Remove] turn a person's wish into the stored objects
-// that App then works on. [WorkloadOf] and [Traffic] say what a release means to an engine and to
-// a data plane; [Status] and [Changes] say it in words.
+// [App] moves and keeps the services of one app in one environment, [Instances] the instances of one
+// workload. [Deploy], [Rollback], [Restart], [Scale], [Stop], [Start] and [Remove] turn a person's
+// wish into the stored objects that App then works on. [WorkloadOf] and [Traffic] say what a release
+// means to an engine and to a data plane; [Status] and [Changes] say it in words.
 package plan

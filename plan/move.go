@@ -178,15 +178,6 @@ func (m mover) served() string {
 	return fmt.Sprintf("release %d serves in place of %d", m.to.Number, m.entry.From)
 }
 
-// batch is how many instances start at once: all, unless something serves that they take over from.
-func (m mover) batch(n int) int {
-	p := m.to.Spec.Update.Parallel
-	if p <= 0 || !m.present(maru.Itoa(m.state.Release)) && len(m.state.Serving) == 0 {
-		return max(n, 1)
-	}
-	return p
-}
-
 // job runs the release to its end, alone.
 func (m mover) job(n int) bool {
 	name := maru.Itoa(m.to.Number)
@@ -214,118 +205,6 @@ func (m mover) recreate(n int) bool {
 	m.serve(m.to.Number, n)
 	m.apply(m.to.Number, n)
 	return m.up(m.service, m.to.Number) >= n
-}
-
-// rolling starts some of the release, gives them their share of traffic when they are ready, takes
-// as many of the others away, and so on. With StopFirst it takes them away beforehand.
-func (m mover) rolling(n, batch int) bool {
-	to := m.to.Number
-	ready := m.up(m.service, to)
-	if ready >= n {
-		m.serve(to, n)
-		m.apply(to, n)
-		return true
-	}
-	before, served := m.state.Replicas, m.share(to)
-	if m.state.Release == 0 {
-		before = 0
-	}
-	running := min(m.wanted(to), n)
-	if running > served && ready >= running && running < n {
-		served = running
-		m.setServing(m.shared(to, served, m.others(to, before-served)))
-	}
-	more := served == 0 || m.at(m.lastReady().Add(m.to.Spec.Update.Delay))
-	spare := before - served
-	if m.to.Spec.Update.StopFirst && more {
-		spare -= batch
-	}
-	for _, w := range m.others(to, spare) {
-		m.apply(w.Release, w.Weight)
-	}
-	if more {
-		running = max(running, m.next(n, min(served+batch, n), running == served, spare+batch))
-	}
-	m.apply(to, running)
-	return false
-}
-
-// next is how many instances the release is to have, up to limit. With StopFirst it has no more than
-// others have made room for. Else the next batch starts when the one before serves, and no more of
-// the others drain than that.
-func (m mover) next(n, limit int, served bool, others int) int {
-	alive := m.alive(m.to.Number)
-	switch {
-	case m.to.Spec.Update.StopFirst:
-		return min(max(n, m.state.Replicas)-alive, limit)
-	case served && (limit >= n || alive <= max(others, 0)):
-		return limit
-	}
-	return 0
-}
-
-// lastReady is when the newest instance of the release became ready.
-func (m mover) lastReady() (last time.Time) {
-	for _, i := range m.observed[maru.Itoa(m.to.Number)].Instances {
-		if i.ReadySince.After(last) {
-			last = i.ReadySince
-		}
-	}
-	return last
-}
-
-// alive counts the instances of other releases, those that drain too.
-func (m mover) alive(release int) int {
-	n := 0
-	for name, o := range m.observed {
-		if r, serving := ReleaseOf(name); serving && r != release {
-			n += len(o.Instances)
-		}
-	}
-	return n
-}
-
-// share is how many instances of the release have their part of the traffic.
-func (m mover) share(release int) int {
-	for _, w := range m.state.Serving {
-		if w.Release == release {
-			return w.Weight
-		}
-	}
-	if m.state.Release == release && len(m.state.Serving) == 0 {
-		return m.wanted(release)
-	}
-	return 0
-}
-
-// others shares a number of instances among the other releases that serve, the main one first.
-func (m mover) others(release, n int) []maru.Weight {
-	serving := []int{m.state.Release}
-	if len(m.state.Serving) > 0 {
-		serving = nil
-		for _, w := range m.state.Serving {
-			serving = append(serving, w.Release)
-		}
-		main := func(r int) int { return min(1, max(r-m.state.Release, m.state.Release-r)) }
-		slices.SortStableFunc(serving, func(a, b int) int { return main(a) - main(b) })
-	}
-	var out []maru.Weight
-	for _, r := range serving {
-		if r == 0 || r == release {
-			continue
-		}
-		if k := min(m.wanted(r), n); k > 0 {
-			out = append(out, maru.Weight{Release: r, Weight: k})
-			n -= k
-		}
-	}
-	return out
-}
-
-func (m mover) shared(release, n int, others []maru.Weight) []maru.Weight {
-	out := append(others, maru.Weight{Release: release, Weight: n})
-	slices.SortFunc(out, func(a, b maru.Weight) int { return a.Release - b.Release })
-	return out
 }
 
 // trouble tells why the release can't be waited for any longer.
@@ -420,53 +299,4 @@ func (m mover) settle() {
 		return
 	}
 	m.apply(m.to.Number, m.state.Replicas)
-}
-
-// back returns the service to the release before.
-func (m mover) back() {
-	from, known := m.releases[m.entry.From]
-	switch {
-	case m.entry.From == 0 || !known:
-		m.leaving = true
-		if len(m.names()) == 0 {
-			m.deleted = true
-			m.entry.Phase = maru.RolledBackPhase
-		}
-	case m.entry.Stopped:
-		m.restore(m.service, *m.entry)
-		if len(m.rivals(0)) == 0 {
-			m.entry.Phase = maru.RolledBackPhase
-		}
-	case from.Spec.Kind == maru.Job:
-		m.restore(m.service, *m.entry)
-		m.keep[maru.Itoa(from.Number)] = true
-		if len(m.rivals(from.Number)) == 0 {
-			m.entry.Phase = maru.RolledBackPhase
-		}
-	default:
-		m.backTo(from)
-	}
-}
-
-func (m mover) backTo(from maru.Release) {
-	n := m.replicasBefore(*m.entry)
-	old := mover{planner: m.planner, service: m.service, entry: m.entry, to: from}
-	var there bool
-	if old.exclusive(from) {
-		there = old.recreate(n)
-	} else {
-		there = old.rolling(n, max(n, 1))
-	}
-	switch limit := deadlineOf(from); {
-	case there:
-		if len(m.rivals(from.Number)) == 0 {
-			m.entry.Phase = maru.RolledBackPhase
-			m.entry.Reason = first(m.entry.Reason, "went back to release "+maru.Itoa(from.Number))
-		}
-	case m.at(m.entry.Since.Add(limit)):
-		m.entry.Phase = maru.Failed
-		m.entry.Reason = fmt.Sprintf("release %d did not become ready again within %s%s",
-			from.Number, words(limit), after(": ", worst(m.now, m.observed[maru.Itoa(from.Number)], from)))
-		m.planner.rollout.Reason += "; going back: " + m.id.Service + ": " + m.entry.Reason
-	}
 }

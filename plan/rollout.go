@@ -206,45 +206,40 @@ func (p *planner) summary() string {
 // removeServices drains and removes the services that are gone from the file, those that depend on
 // others first, and tells whether all are gone.
 func (p *planner) removeServices() bool {
-	gone := true
+	var left, free []*service
 	for _, name := range p.rollout.Removed {
 		svc := p.services[name]
 		if svc == nil || svc.deleted {
 			continue
 		}
-		if by := p.neededBy(name); by != "" {
-			gone = false
-			continue
+		left = append(left, svc)
+		if !p.needed(svc) {
+			free = append(free, svc)
 		}
+	}
+	if len(free) == 0 {
+		free = left // they depend on each other in a circle
+	}
+	gone := len(free) == len(left)
+	for _, svc := range free {
 		svc.reset()
 		svc.settled, svc.leaving = true, true
-		if len(svc.names()) > 0 {
-			gone = false
-			continue
-		}
-		svc.deleted = true
+		svc.deleted = len(svc.names()) == 0
+		gone = gone && svc.deleted
 	}
 	return gone
 }
 
-// neededBy is a service that is also to be removed, is still there, and depends on the one named.
-func (p *planner) neededBy(name string) string {
-	for _, other := range p.rollout.Removed {
-		svc := p.services[other]
-		if svc == nil || svc.deleted || other == name || len(svc.names()) == 0 {
-			continue
+// needed tells whether a service that is also to be removed is still there and depends on this one.
+func (p *planner) needed(s *service) bool {
+	return slices.ContainsFunc(p.rollout.Removed, func(name string) bool {
+		other := p.services[name]
+		if other == nil || other == s || len(other.names()) == 0 {
+			return false
 		}
-		release := svc.releases[svc.state.Release]
-		if !slices.ContainsFunc(release.Spec.DependsOn, func(d maru.Dependency) bool { return d.Service == name }) {
-			continue
-		}
-		back := p.services[name].releases[p.services[name].state.Release]
-		if slices.ContainsFunc(back.Spec.DependsOn, func(d maru.Dependency) bool { return d.Service == other }) {
-			continue // a circle: neither waits
-		}
-		return other
-	}
-	return ""
+		release := other.releases[other.state.Release]
+		return slices.ContainsFunc(release.Spec.DependsOn, func(d maru.Dependency) bool { return d.Service == s.id.Service })
+	})
 }
 
 func deadlineOf(r maru.Release) time.Duration {

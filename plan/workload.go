@@ -205,7 +205,7 @@ func WithImagePorts(s maru.Service, image maru.ImageConfig) maru.Service {
 func writable(r maru.Release) map[maru.VolumeID]bool {
 	var out map[maru.VolumeID]bool
 	for _, m := range r.Spec.Container.Mounts {
-		if m.Kind != maru.VolumeMount || m.Source == "" || m.ReadOnly {
+		if m.Kind != maru.VolumeMount || m.Source == "" || m.ReadOnly || m.Shared {
 			continue
 		}
 		if out == nil {

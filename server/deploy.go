@@ -27,14 +27,7 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 			return stream.Send(&maruv1.DeployResponse{Event: &maruv1.DeployResponse_Result{Result: p}})
 		},
 	}
-	wish, err := s.prepare(ctx, req, to)
-	if err != nil {
-		return err
-	}
-	if err := to.lost(); err != nil {
-		return err
-	}
-	rollout, changed, err := s.deps.Control.Deploy(ctx, wish)
+	wish, rollout, changed, err := s.release(ctx, req, to)
 	if err != nil {
 		return err
 	}
@@ -50,6 +43,21 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 		return to.done(s.Server, rollout.Number, nil)
 	}
 	return s.follow(ctx, rollout, to)
+}
+
+// release makes the images and the releases. Meanwhile nothing is pruned: what was just built is in
+// no release yet.
+func (s appService) release(ctx context.Context, req *maruv1.DeployRequest, to *report) (wish maru.Deployment, r maru.Rollout, changed bool, err error) {
+	s.unreleased.RLock()
+	defer s.unreleased.RUnlock()
+	if wish, err = s.prepare(ctx, req, to); err != nil {
+		return wish, r, false, err
+	}
+	if err := to.lost(); err != nil {
+		return wish, r, false, err
+	}
+	r, changed, err = s.deps.Control.Deploy(ctx, wish)
+	return wish, r, changed, err
 }
 
 // prepare checks the app, stores its secrets and makes its images.

@@ -44,12 +44,22 @@ func (s imageService) List(ctx context.Context, _ *maruv1.ImageServiceListReques
 }
 
 func (s imageService) Prune(ctx context.Context, _ *maruv1.PruneRequest) (*maruv1.PruneResponse, error) {
+	removed, err := s.PruneImages(ctx)
+	return &maruv1.PruneResponse{Removed: imagesProto(removed)}, err
+}
+
+// PruneImages removes the images that no instance and no release still kept uses, and tells which.
+// Conflict while a deploy makes images.
+func (s *Server) PruneImages(ctx context.Context) ([]maru.Image, error) {
+	if !s.unreleased.TryLock() {
+		return nil, maru.WithHint(maru.Errorf(maru.Conflict, "a deploy is making images"), "try again when it is over")
+	}
+	defer s.unreleased.Unlock()
 	keep, err := s.deps.Jobs.Images(ctx)
 	if err != nil {
 		return nil, err
 	}
-	removed, err := s.deps.Images.Prune(ctx, keep)
-	return &maruv1.PruneResponse{Removed: imagesProto(removed)}, err
+	return s.deps.Images.Prune(ctx, keep)
 }
 
 // messageReader reads the bytes of a stream's messages.

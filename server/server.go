@@ -12,6 +12,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync"
 
 	"connectrpc.com/connect"
 
@@ -55,6 +56,8 @@ type Server struct {
 	tokens  Tokens
 	sources *sources.Store
 	handler http.Handler
+
+	unreleased sync.RWMutex // held for reading while there are images that no release uses yet
 
 	closing context.Context // ends streams; its cause is what they end with
 	close   context.CancelCauseFunc

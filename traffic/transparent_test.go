@@ -3,7 +3,6 @@ package traffic_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -17,9 +16,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic"
@@ -180,43 +176,6 @@ func TestExpectContinue(t *testing.T) {
 	res, err := http.ReadResponse(r, nil)
 	if _, body := text(t, res, err); body != "12345" {
 		t.Fatal(body)
-	}
-}
-
-// TestMeshByRequest sends gRPC calls of one connection between services to both instances.
-func TestMeshByRequest(t *testing.T) {
-	w := newWorld(t, nil)
-	callee := web(startGRPC(t, "a"), startGRPC(t, "b"))
-	callee.Ports[0].App = "grpc"
-	from := freshAddress()
-	w.set(callee, maru.ServiceTraffic{
-		Service: shop.Service("friend"), Networks: callee.Networks,
-		Endpoints: []maru.Endpoint{{Instance: "friend-1", Addresses: maru.Addresses{V4: from}}},
-	})
-	dials := 0
-	conn, err := grpc.NewClient("passthrough:///web:8080", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			dials++
-			return w.dialFrom(ctx, from, netip.AddrPortFrom(callee.VirtualAddress.V4, port))
-		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			for range 5 {
-				out := new(wrapperspb.StringValue)
-				if err := conn.Invoke(t.Context(), "/test.Echo/Once", wrapperspb.String("hi"), out); err != nil || out.Value != "you said hi" {
-					t.Error(out, err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if dials != 1 {
-		t.Errorf("%d connections", dials)
 	}
 }
 

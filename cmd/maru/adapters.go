@@ -30,11 +30,14 @@ func (b builder) Build(ctx context.Context, r server.BuildRequest, progress func
 	})
 }
 
-// processStatus asks the supervisor how the processes are.
+// processStatus asks the supervisor, or systemd, how the processes are.
 type processStatus struct{ supervisor supervisor.Client }
 
 func (p processStatus) Processes(ctx context.Context) ([]server.Process, error) {
 	all, err := p.supervisor.Status(ctx)
+	if maru.KindOf(err) == maru.Unavailable {
+		all, err = unitStatus(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/internal/sockets"
-	"github.com/marucloud/maru/internal/supervisor"
 	"github.com/marucloud/maru/traffic"
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/socket"
@@ -41,6 +40,10 @@ func runProxy(ctx context.Context, p *platform) error {
 		delete(parent.Files, "folder")
 		defer folder.Close()
 	}
+	held, err := holderOf(ctx, p, parent)
+	if err != nil {
+		return err
+	}
 	listeners, packets, err := proxyListeners(parent.Files)
 	if err != nil {
 		return err
@@ -50,28 +53,21 @@ func runProxy(ctx context.Context, p *platform) error {
 		return err
 	}
 	defer access.Close()
-	held := supervisor.Client{Socket: p.layout.SupervisorSocket()}
+	log := p.logger("proxy")
 	proxy, err := traffic.New(traffic.Config{
 		Ranges: ranges, Server: p.layout.TrafficSocket(), State: state,
 		Listeners: listeners, Packets: packets,
-		Listen:  held.Listen,
-		Release: func(network, address string) { _ = held.Close(ctx, network, address) },
-		Keep:    func(name string, f *os.File) error { return held.Keep(ctx, name, f) },
-		Kept: func(name string) (*os.File, error) {
-			file, err := held.Kept(ctx, name)
-			if maru.KindOf(err) == maru.NotFound {
-				return nil, nil
-			}
-			return file, err
-		},
+		Listen: held.listen, Release: held.release, Keep: held.keep, Kept: held.kept,
 		AccessLog: access,
-	}, p.logger("proxy"))
+	}, log)
 	if err != nil {
 		return err
 	}
-	if err := parent.Ready(); err != nil {
+	if err := held.ready(); err != nil {
 		return err
 	}
+	stop := held.watch(log)
+	defer stop()
 	return proxy.Run(ctx)
 }
 

@@ -72,6 +72,16 @@ func purgeAll(ctx context.Context, p *platform) error {
 	return errors.Join(local.Purge(ctx, config, log), cleanBuilder(p), removeFolders(p))
 }
 
+// purgeInstances stops all instances and takes their networks, rules and groups away. What was wanted
+// of them is the server's to say again.
+func purgeInstances(ctx context.Context, p *platform) error {
+	config, err := engineConfig(p)
+	if err != nil {
+		return err
+	}
+	return errors.Join(local.Purge(ctx, config, p.logger("purge")), cleanBuilder(p))
+}
+
 // serveEngine answers until ctx ends. The socket stays open for the successor; the server, which is
 // the only client, asks again what it was in the middle of.
 func serveEngine(ctx context.Context, handler http.Handler, listener net.Listener) error {

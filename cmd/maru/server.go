@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/access"
 	"github.com/marucloud/maru/access/authority"
 	"github.com/marucloud/maru/access/grant"
 	"github.com/marucloud/maru/access/secrets"
@@ -21,6 +22,7 @@ import (
 	"github.com/marucloud/maru/delivery/build"
 	"github.com/marucloud/maru/engine/remote"
 	"github.com/marucloud/maru/internal/backup"
+	"github.com/marucloud/maru/internal/diskguard"
 	"github.com/marucloud/maru/internal/sockets"
 	"github.com/marucloud/maru/internal/supervisor"
 	"github.com/marucloud/maru/server"
@@ -68,7 +70,7 @@ func runServer(ctx context.Context, p *platform) error {
 		return err
 	}
 	defer plane.store.Close()
-	return ended(ctx, plane.run(ctx, parent, listeners))
+	return ended(ctx, plane.run(ctx, p, parent, listeners))
 }
 
 func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
@@ -125,6 +127,21 @@ func (c *controlPlane) backups(folder string) *backup.Backups {
 	})
 }
 
+// diskGuard cleans the disk before it is full.
+func (c *controlPlane) diskGuard(p *platform) *diskguard.Guard {
+	place := maru.Scope{Project: maru.DefaultProject, Environment: maru.DefaultEnvironment}
+	return diskguard.New(diskguard.Config{Folder: p.layout.Data}, diskguard.Cleaner{
+		Images: c.server.PruneImages,
+		Builds: func(ctx context.Context) (int64, error) { return build.Dial(p.layout.BuilderSocket()).Prune(ctx, 0) },
+		Tell: func(ctx context.Context, message string) {
+			c.log.Info("cleaned the disk", "removed", message)
+			if _, err := c.store.Commit(ctx, access.Recorded("maru", place, "disk-cleaned", message)); err != nil {
+				c.log.Warn("could not record that the disk was cleaned", "error", err)
+			}
+		},
+	}, c.log)
+}
+
 func portOf(address string) uint16 {
 	_, text, err := net.SplitHostPort(address)
 	if err != nil {
@@ -137,13 +154,14 @@ func portOf(address string) uint16 {
 	return uint16(port)
 }
 
-func (c *controlPlane) run(ctx context.Context, parent sockets.Parent, listeners map[string]net.Listener) error {
+func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Parent, listeners map[string]net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.control.Run(ctx) })
 	group.Go(func() error { return c.server.Run(ctx) })
 	group.Go(func() error { return stream.NewServer(c.publisher, c.log).Run(ctx, listeners["traffic"]) })
 	group.Go(func() error { return c.followEngine(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
+	group.Go(func() error { return c.diskGuard(p).Run(ctx) })
 	group.Go(func() error { return c.serveAPI(ctx, listeners) })
 	if err := parent.Ready(); err != nil {
 		return err

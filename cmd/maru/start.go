@@ -35,6 +35,10 @@ elsewhere. Under systemd ("make install") units take its place.`,
 			if err := p.requireRoot(); err != nil {
 				return err
 			}
+			if underSystemd(c.Context(), p) {
+				return maru.WithHint(maru.Errorf(maru.Conflict, "Maru is running already: systemd runs it"),
+					"look with 'maru status --platform' or 'systemctl status maru.target'; for a second installation give --name, and other addresses")
+			}
 			if detach {
 				return startDetached(c.Context(), p, c.OutOrStdout())
 			}
@@ -189,6 +193,9 @@ place, then reload runtime, server and proxy, in this order.`,
 			if err := p.complete(); err != nil {
 				return err
 			}
+			if underSystemd(c.Context(), &p) {
+				return reloadUnit(c.Context(), args[0])
+			}
 			return supervisor.Client{Socket: p.layout.SupervisorSocket()}.Restart(c.Context(), args[0])
 		},
 	}
@@ -197,9 +204,12 @@ place, then reload runtime, server and proxy, in this order.`,
 }
 
 func shutdownCommand() *cobra.Command {
-	var purge bool
+	var instances, purge bool
 	return command("shutdown", "End the platform on this machine",
 		`Shutdown ends the platform's processes. Instances run on, and the next start finds them.
+
+With --instances it also stops all instances, and takes away their networks and rules; all data stays,
+and the next start starts them again.
 
 With --purge it also stops all instances and removes all that Maru has on this machine: data, volumes,
 images, logs, networks, rules. There is no way back.`,
@@ -207,18 +217,29 @@ images, logs, networks, rules. There is no way back.`,
 			if err := p.requireRoot(); err != nil {
 				return err
 			}
-			err := supervisor.Client{Socket: p.layout.SupervisorSocket()}.Shutdown(c.Context())
+			err := endProcesses(c.Context(), p)
 			if err != nil && maru.KindOf(err) != maru.Unavailable {
 				return err
 			}
-			if err != nil && !purge {
-				return maru.WithHint(err, "Maru does not run with "+p.layout.Run)
-			}
-			if purge {
+			switch {
+			case purge:
 				return purgeAll(c.Context(), p)
+			case instances:
+				return purgeInstances(c.Context(), p)
+			case err != nil:
+				return maru.WithHint(err, "Maru does not run with "+p.layout.Run)
 			}
 			return nil
 		}, func(flags *pflag.FlagSet, _ *platform) {
+			flags.BoolVar(&instances, "instances", false, "also stop all instances; data stays")
 			flags.BoolVar(&purge, "purge", false, "also stop all instances and remove all data of this installation")
 		})
+}
+
+// endProcesses ends the platform's processes. Unavailable: none run.
+func endProcesses(ctx context.Context, p *platform) error {
+	if underSystemd(ctx, p) {
+		return stopUnits(ctx)
+	}
+	return supervisor.Client{Socket: p.layout.SupervisorSocket()}.Shutdown(ctx)
 }

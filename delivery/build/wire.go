@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/marucloud/maru"
@@ -41,9 +42,10 @@ func toWire(err error) *wireError {
 }
 
 func (w *wireError) err() error {
-	err := maru.Errorf(w.Kind, "%s", w.Message)
+	kind := cmp.Or(w.Kind, maru.Internal)
+	err := maru.Errorf(kind, "%s", cmp.Or(w.Message, "the build failed for no reason given"))
 	if w.Step != nil {
-		err = maru.Errorf(w.Kind, "%w", w.Step)
+		err = maru.Errorf(kind, "%w", w.Step)
 	}
 	if w.Hint != "" {
 		err = maru.WithHint(err, w.Hint)

@@ -2,13 +2,11 @@ package local
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
-	"github.com/containerd/platforms"
 
 	"github.com/marucloud/maru"
 )
@@ -45,20 +43,3 @@ func (s *imageStore) load(ctx context.Context, r io.Reader) ([]maru.Image, error
 
 // unnamedImage is the name of images of which an archive says none.
 const unnamedImage = "docker.io/library/loaded"
-
-// save writes images as an OCI archive.
-func (s *imageStore) save(ctx context.Context, refs []string, w io.Writer) error {
-	options := []archive.ExportOpt{archive.WithPlatform(platforms.Default()), archive.WithSkipNonDistributableBlobs()}
-	for _, ref := range refs {
-		record, err := s.find(ctx, ref)
-		if err != nil {
-			return err
-		}
-		options = append(options, archive.WithManifest(record.Target, record.Name))
-	}
-	if err := s.client.Export(ctx, w, options...); err != nil {
-		return fmt.Errorf("save images: %w", err)
-	}
-	return nil
-}
-

@@ -44,7 +44,7 @@ func claimed(w maru.Workload) []claim {
 func writable(w maru.Workload) []maru.VolumeID {
 	var ids []maru.VolumeID
 	for _, m := range w.Container.Mounts {
-		if m.Kind == maru.VolumeMount && m.Source != "" && !m.ReadOnly {
+		if m.Kind == maru.VolumeMount && m.Source != "" && !m.ReadOnly && !m.Shared {
 			ids = append(ids, w.Volumes[m.Source])
 		}
 	}

@@ -6,16 +6,13 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
 )
@@ -71,70 +68,53 @@ func execProcess(a *attempt, cmd maru.ExecCommand) (*specs.Process, error) {
 // exec runs a further process in the attempt's container to its end.
 func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, size <-chan maru.TermSize, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
 	ctx = inNamespace(ctx)
-	id := "exec-" + rand.Text()
-	if stdout == nil {
-		stdout = io.Discard
-	}
-	if stderr == nil {
-		stderr = io.Discard
-	}
-	options := []cio.Opt{cio.WithStreams(stdin, stdout, stderr), cio.WithFIFODir(filepath.Join(e.cfg.Layout.Run, "fifo"))}
-	if process.Terminal {
-		options = append(options, cio.WithTerminal)
-	}
-	started, err := a.task.Exec(ctx, id, process, cio.NewCreator(options...))
+	streams := newExecStreams(stdin, stdout, stderr)
+	started, err := a.task.Exec(ctx, "exec-"+rand.Text(), process, streams.creator(e.cfg.Layout.Run, process.Terminal))
 	if err != nil {
 		return 0, execError(err)
 	}
 	cleanup, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), execCleanup, maru.Errorf(maru.Unavailable, "the process does not end"))
 	defer cancel()
 	exit, err := started.Wait(context.WithoutCancel(ctx))
+	if err == nil {
+		err = started.Start(ctx)
+	}
 	if err != nil {
 		_, _ = started.Delete(cleanup, containerd.WithProcessKill) // the error before tells more
 		return 0, execError(err)
 	}
-	if err := started.Start(ctx); err != nil {
-		_, _ = started.Delete(cleanup) // the error before tells more
-		return 0, execError(err)
-	}
-	resizing := resize(ctx, started, size)
-	defer resizing()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer stop(nil)
+	serving.Go(func() { resize(ctx, started, size) })
+	serving.Go(func() { streams.closeStdin(ctx, started) })
 	select {
 	case status := <-exit:
+		streams.drain(ctx, started)
 		if _, err := started.Delete(cleanup); err != nil && !errdefs.IsNotFound(err) {
 			return 0, execError(err)
 		}
 		return int(status.ExitCode()), nil
 	case <-ctx.Done():
-		_ = started.Kill(cleanup, unix.SIGKILL) // if it is gone by now, so much the better
-		_, _ = started.Delete(cleanup, containerd.WithProcessKill)
+		_, _ = started.Delete(cleanup, containerd.WithProcessKill) // if it is gone by now, so much the better
 		return 0, interrupted(ctx)
 	}
 }
 
-// resize passes the terminal's sizes on until the function that it gives is called.
-func resize(ctx context.Context, process containerd.Process, size <-chan maru.TermSize) (stop func()) {
-	if size == nil {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var passing sync.WaitGroup
-	passing.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
+// resize passes the terminal's sizes on until ctx ends.
+func resize(ctx context.Context, process containerd.Process, size <-chan maru.TermSize) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s, more := <-size:
+			if !more {
 				return
-			case s, more := <-size:
-				if !more {
-					return
-				}
-				_ = process.Resize(ctx, uint32(s.Cols), uint32(s.Rows)) // a process that just ended has no terminal
 			}
+			_ = process.Resize(ctx, uint32(s.Cols), uint32(s.Rows)) // a process that just ended has no terminal
 		}
-	})
-	return func() {
-		cancel()
-		passing.Wait()
 	}
 }
 

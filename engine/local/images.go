@@ -75,11 +75,3 @@ func (e *Engine) Prune(ctx context.Context, keep []string) ([]maru.Image, error)
 	}
 	return e.images.prune(ctx, used)
 }
-
-// SaveImages implements [maru.ImageSaver].
-func (e *Engine) SaveImages(ctx context.Context, refs []string, w io.Writer) error {
-	if err := e.await(ctx); err != nil {
-		return err
-	}
-	return e.images.save(inNamespace(ctx), refs, w)
-}

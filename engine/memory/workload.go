@@ -273,7 +273,7 @@ func (w *workload) claims() []claim {
 	}
 	var out []claim
 	for _, m := range w.spec.Container.Mounts {
-		if m.Kind == maru.VolumeMount && m.Source != "" && !m.ReadOnly {
+		if m.Kind == maru.VolumeMount && m.Source != "" && !m.ReadOnly && !m.Shared {
 			out = append(out, claim{w.spec.Volumes[m.Source], w.spec.ID.ServiceID})
 		}
 	}

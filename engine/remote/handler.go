@@ -301,40 +301,38 @@ func (h *handler) exec(w http.ResponseWriter, r *http.Request) error {
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
-	stdinReader, stdinWriter := io.Pipe()
+	out := &frames{w: conn}
+	queue := newStdinQueue(func(n int) { _ = out.write(frameCredit, credit(n)) }) // a caller that is gone sends no more
 	sizes := make(chan maru.TermSize, 1)
 	received := make(chan struct{})
 	go func() {
 		defer close(received)
 		defer close(sizes)
-		receiveExec(ctx, buffered, stdinWriter, sizes)
-		if !errors.Is(context.Cause(ctx), context.Canceled) {
-			cancel() // the caller went away
-		}
+		receiveExec(buffered, queue, sizes)
+		cancel() // the caller went away, or the command is over
 	}()
 	var stdin io.Reader
 	if in.Stdin {
-		stdin = stdinReader
+		stdin = queue
 	}
 	if in.Sized {
 		in.Command.Size = sizes
 	}
-	out := &frames{w: conn}
 	code, err := h.Execer.Exec(ctx, in.Instance, in.Command, stdin, out.writer(frameStdout), out.writer(frameStderr))
 	payload, marshalErr := json.Marshal(exit{code, toFailure(err)})
 	if marshalErr == nil {
 		_ = out.write(frameExit, payload)
 	}
 	cancel()
-	_ = stdinReader.Close()
+	queue.end(io.ErrClosedPipe)
 	_ = conn.Close()
 	<-received
 	return nil
 }
 
 // receiveExec takes the caller's frames until the connection ends.
-func receiveExec(ctx context.Context, from io.Reader, stdin *io.PipeWriter, sizes chan<- maru.TermSize) {
-	defer stdin.CloseWithError(io.ErrUnexpectedEOF)
+func receiveExec(from io.Reader, stdin *stdinQueue, sizes chan maru.TermSize) {
+	defer stdin.end(io.ErrUnexpectedEOF)
 	for {
 		kind, payload, err := readFrame(from)
 		if err != nil {
@@ -342,19 +340,28 @@ func receiveExec(ctx context.Context, from io.Reader, stdin *io.PipeWriter, size
 		}
 		switch kind {
 		case frameStdin:
-			_, _ = stdin.Write(payload) // a command that reads no more is not the caller's fault
+			if stdin.add(payload) != nil {
+				return
+			}
 		case frameStdinEnd:
-			_ = stdin.Close()
+			stdin.end(io.EOF)
 		case frameSize:
 			var size maru.TermSize
 			if json.Unmarshal(payload, &size) != nil {
 				return
 			}
-			select {
-			case sizes <- size:
-			case <-ctx.Done():
-				return
-			}
+			offer(sizes, size)
+		}
+	}
+}
+
+// offer gives the newest size to who takes them, instead of one that was not taken yet.
+func offer(sizes chan maru.TermSize, size maru.TermSize) {
+	for {
+		select {
+		case sizes <- size:
+			return
+		case <-sizes:
 		}
 	}
 }

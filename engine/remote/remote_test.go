@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -281,6 +282,51 @@ func TestExecEndsWithItsCaller(t *testing.T) {
 		t.Error(err)
 	}
 	<-ended
+}
+
+// TestExecThatDoesNotRead ends with its caller although more input is on its way than it takes.
+func TestExecThatDoesNotRead(t *testing.T) {
+	begun, ended := make(chan struct{}), make(chan struct{})
+	f := &fake{exec: func(ctx context.Context, cmd maru.ExecCommand, _ io.Reader, _, _ io.Writer) (int, error) {
+		<-cmd.Size
+		close(begun)
+		<-ctx.Done()
+		close(ended)
+		return 0, ctx.Err()
+	}}
+	c, _ := serve(t, remote.ServiceOf(f))
+	ctx, cancel := context.WithCancel(t.Context())
+	sizes := make(chan maru.TermSize)
+	read := make(chan struct{})
+	go func() {
+		<-read
+		sizes <- maru.TermSize{}
+		<-begun
+		cancel()
+	}()
+	endless := &endlessReader{after: 200 << 10, reached: read}
+	if _, err := c.Exec(ctx, "x", maru.ExecCommand{Size: sizes}, endless, nil, nil); maru.KindOf(err) != maru.Interrupted {
+		t.Error(err)
+	}
+	<-ended
+	if read := endless.read.Load(); read > 1<<20 {
+		t.Errorf("%d bytes were read for a command that takes none", read)
+	}
+}
+
+// endlessReader closes reached when so much was read of it.
+type endlessReader struct {
+	read    atomic.Int64
+	after   int64
+	reached chan struct{}
+}
+
+func (r *endlessReader) Read(p []byte) (int, error) {
+	n := int64(len(p))
+	if read := r.read.Add(n); read >= r.after && read-n < r.after {
+		close(r.reached)
+	}
+	return len(p), nil
 }
 
 func TestForward(t *testing.T) {

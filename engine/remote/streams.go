@@ -52,16 +52,14 @@ func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 		return 0, err
 	}
 	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	out := &frames{w: conn}
+	sender := newStdinSender(out)
 	if stdin != nil {
-		go func() { // ends with the connection, or when the caller's reader does
-			_, err := io.Copy(out.writer(frameStdin), stdin)
-			if err == nil {
-				_ = out.write(frameStdinEnd, nil)
-			}
-		}()
+		go sender.run(ctx, stdin) // it may wait for what nobody types: it is left alone when the command ends
 	}
 	if cmd.Size != nil {
 		go sendSizes(ctx, out, cmd.Size)
@@ -76,6 +74,8 @@ func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 			_, err = stdout.Write(payload)
 		case frameStderr:
 			_, err = stderr.Write(payload)
+		case frameCredit:
+			sender.allow(payload)
 		case frameExit:
 			var e exit
 			if err := json.Unmarshal(payload, &e); err != nil {

@@ -49,6 +49,7 @@ const (
 	frameStdout
 	frameStderr
 	frameExit
+	frameCredit
 )
 
 // maxFrame bounds a frame's payload, in bytes.
@@ -105,7 +106,7 @@ func readFrame(r io.Reader) (frameKind, []byte, error) {
 		return 0, nil, err
 	}
 	length := binary.BigEndian.Uint32(head[1:])
-	if head[0] < byte(frameStdin) || head[0] > byte(frameExit) || length > maxFrame {
+	if head[0] < byte(frameStdin) || head[0] > byte(frameCredit) || length > maxFrame {
 		return 0, nil, fmt.Errorf("%w: kind %d, %d bytes", errFrame, head[0], length)
 	}
 	payload := make([]byte, length)

@@ -11,7 +11,7 @@ import (
 func FuzzReadFrame(f *testing.F) {
 	var seed bytes.Buffer
 	out := &frames{w: &seed}
-	for _, kind := range []frameKind{frameStdin, frameStdinEnd, frameSize, frameStdout, frameStderr, frameExit} {
+	for _, kind := range []frameKind{frameStdin, frameStdinEnd, frameSize, frameStdout, frameStderr, frameExit, frameCredit} {
 		if err := out.write(kind, []byte(`{"rows":24}`)); err != nil {
 			f.Fatal(err)
 		}

@@ -133,15 +133,7 @@ func (p Parent) Ready() error {
 	if p.notify == "" {
 		return nil
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: p.notify, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("tell that this process is ready: %w", err)
-	}
-	defer conn.Close()
-	if _, err := conn.Write([]byte("READY=1")); err != nil {
-		return fmt.Errorf("tell that this process is ready: %w", err)
-	}
-	return nil
+	return send(p.notify, "READY=1", nil)
 }
 
 // Environment gives the variables that tell a child of the names of its inherited sockets.

@@ -31,9 +31,9 @@ type Config struct {
 
 // Spec is one process.
 type Spec struct {
-	Name     string
-	Command  []string      // program and arguments
-	Sockets  []Socket      // inherited by the process under their names
+	Name    string
+	Command []string // program and arguments
+	Sockets []Socket // inherited by the process under their names
 	// Folder is handed over open, as "folder", to a process that may not enter the folders above it; "": none.
 	Folder   string
 	UID, GID int           // the user to run as

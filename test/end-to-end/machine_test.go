@@ -61,7 +61,6 @@ func loopbackUp() error {
 // machine is an installation of Maru that the tests share.
 type machine struct {
 	bin, data, run, http string
-	images               map[string]string
 }
 
 var count atomic.Int32

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/table"
 )
 
@@ -30,6 +31,9 @@ type Config struct {
 	Resolvers []netip.AddrPort // while the state names none
 	Introduce time.Duration    // how long a caller that nothing is known of yet waits to be known
 }
+
+// mostConnections is how many one caller may have open by TCP.
+const mostConnections = 64
 
 // Server answers names.
 type Server struct {
@@ -63,8 +67,9 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, pc := range s.cfg.UDP {
 		servers = append(servers, &dns.Server{PacketConn: pc, Net: "udp", Handler: s, UDPSize: dns.MaxMsgSize})
 	}
+	limit := serve.NewLimiter(mostConnections)
 	for _, l := range s.cfg.TCP {
-		servers = append(servers, &dns.Server{Listener: l, Net: "tcp", Handler: s, MaxTCPQueries: -1, IdleTimeout: func() time.Duration { return 10 * time.Second }})
+		servers = append(servers, &dns.Server{Listener: limit.Listener(l), Net: "tcp", Handler: s, MaxTCPQueries: -1, IdleTimeout: func() time.Duration { return 10 * time.Second }})
 	}
 	for _, server := range servers {
 		started := make(chan struct{})

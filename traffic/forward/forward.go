@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/marucloud/maru"
@@ -52,6 +53,7 @@ type Engine struct {
 	connector *connect.Connector
 	log       *slog.Logger
 	streams   streams
+	ending    atomic.Bool
 	now       func() time.Time
 }
 
@@ -59,6 +61,10 @@ type Engine struct {
 func New(cfg Config, log *slog.Logger) *Engine {
 	return &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now}
 }
+
+// End has every answer from here on ask its client to go elsewhere, those to requests that are in
+// flight too.
+func (e *Engine) End() { e.ending.Store(true) }
 
 // Drain waits until no upgraded connection is left, and cuts those that are left when ctx ends.
 func (e *Engine) Drain(ctx context.Context) { e.streams.drain(ctx) }

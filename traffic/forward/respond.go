@@ -18,6 +18,9 @@ func (x *exchange) respond(res *http.Response) error {
 	defer res.Body.Close()
 	h := x.w.Header()
 	copyAnswer(h, res.Header)
+	if x.e.ending.Load() {
+		h["Connection"] = []string{"close"}
+	}
 	announced := len(res.Trailer)
 	if announced > 0 && x.r.Method != http.MethodHead {
 		if x.r.ProtoMajor == 1 {

@@ -38,6 +38,8 @@ const (
 	// firstWords is how long a connection may be silent before it is taken for HTTP.
 	firstWords = 5 * time.Second
 	idle       = 10 * time.Minute
+	// mostCalls is how many connections one instance may have here.
+	mostCalls = 4096
 )
 
 // Mesh is the door for calls from service to service.
@@ -48,6 +50,7 @@ type Mesh struct {
 	log    *slog.Logger
 	server *serve.Server
 	queue  *serve.Queue
+	limit  *serve.Limiter
 }
 
 // New makes a mesh. The listeners are its own from here on.
@@ -55,7 +58,7 @@ func New(cfg Config, t *table.Table, engine *forward.Engine, log *slog.Logger) *
 	if cfg.Original == nil {
 		cfg.Original = Original
 	}
-	m := &Mesh{cfg: cfg, table: t, engine: engine, log: log, queue: serve.NewQueue(&net.TCPAddr{})}
+	m := &Mesh{cfg: cfg, table: t, engine: engine, log: log, queue: serve.NewQueue(&net.TCPAddr{}), limit: serve.NewLimiter(mostCalls)}
 	m.server = serve.New(serve.Config{Handler: m, ConnContext: withCall, Idle: idle}, log)
 	return m
 }
@@ -98,10 +101,17 @@ type call struct {
 	to      netip.AddrPort
 	caller  *table.Endpoint
 	tracked func()
+	leave   func()
 }
 
 // Tracked is called when the server knows of the connection.
 func (c *call) Tracked() { c.tracked() }
+
+// Close closes the connection and counts it out.
+func (c *call) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
 
 type callKey struct{}
 
@@ -120,20 +130,24 @@ func (m *Mesh) begin(ctx context.Context, conn net.Conn) func() {
 // accept looks at a new connection and hands it on: to the HTTP server, which then releases it, or
 // as it is to an endpoint.
 func (m *Mesh) accept(ctx context.Context, conn net.Conn, release func()) {
-	first, c := m.introduce(ctx, conn)
-	switch {
-	case c == nil:
+	leave := m.limit.Enter(serve.Source(conn))
+	if leave == nil {
 		release()
 		conn.Close()
-	case first != nil:
-		release()
-		m.tunnel(ctx, first, c)
-	default:
-		c.tracked = release
-		if !m.queue.Put(c) {
-			release()
-			conn.Close()
+		return
+	}
+	first, c := m.introduce(ctx, conn)
+	if c != nil && first == nil {
+		c.tracked, c.leave = release, leave
+		if m.queue.Put(c) {
+			return
 		}
+	}
+	release()
+	defer leave()
+	defer conn.Close()
+	if first != nil {
+		m.tunnel(ctx, first, c)
 	}
 }
 
@@ -149,9 +163,9 @@ func (m *Mesh) introduce(ctx context.Context, conn net.Conn) (plain *sniff.Conn,
 	if !ok {
 		return nil, nil
 	}
-	caller, ok := m.table.AwaitCaller(ctx, source(conn), m.cfg.Introduce)
+	caller, ok := m.table.AwaitCaller(ctx, serve.Source(conn), m.cfg.Introduce)
 	if !ok {
-		m.log.Warn("call from an address that is no instance's", "from", conn.RemoteAddr(), "service", callee.ID)
+		m.log.Debug("call from an address that is no instance's", "from", conn.RemoteAddr(), "service", callee.ID)
 		return nil, nil
 	}
 	first, speaks, err := sniff.Wrap(conn, firstWords)
@@ -165,13 +179,6 @@ func (m *Mesh) introduce(ctx context.Context, conn net.Conn) (plain *sniff.Conn,
 	return nil, c
 }
 
-func source(c net.Conn) netip.Addr {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
-}
-
 // ServeHTTP carries one call. Who the addresses are and what the policy says is asked for each, as it
 // may change while a connection lasts.
 func (m *Mesh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -181,7 +188,7 @@ func (m *Mesh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := forward.Call{Door: forward.Mesh, Port: c.to.Port(), Caller: c.caller}
-	if now, ok := m.table.Caller(source(c.Conn)); ok {
+	if now, ok := m.table.Caller(serve.Source(c.Conn)); ok {
 		out.Caller = now
 	}
 	if out.Service, ok = m.table.Virtual(c.to.Addr()); !ok {
@@ -191,7 +198,6 @@ func (m *Mesh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	caller, callee := out.Caller.Service, out.Service
 	switch {
 	case !table.Allowed(caller, callee):
-		m.log.Warn("call refused by policy", "caller", caller.ID, "service", callee.ID)
 		m.engine.Refuse(w, r, out, forward.NotAllowed(callee.ID.Service, caller.ID.Service))
 	case r.Method == http.MethodConnect:
 		m.engine.Refuse(w, r, out, forward.BadRequest("The mesh carries no CONNECT requests."))
@@ -210,7 +216,7 @@ func (m *Mesh) tunnel(ctx context.Context, conn *sniff.Conn, c *call) {
 		return
 	}
 	entry := accesslog.Entry{
-		Time: time.Now(), Door: forward.Mesh, Protocol: "tcp", Client: source(client),
+		Time: time.Now(), Door: forward.Mesh, Protocol: "tcp", Client: serve.Source(client),
 		Caller: caller.Instance, Service: callee.ID,
 	}
 	defer func() {
@@ -218,7 +224,6 @@ func (m *Mesh) tunnel(ctx context.Context, conn *sniff.Conn, c *call) {
 		m.cfg.AccessLog.Write(entry)
 	}()
 	if !table.Allowed(caller.Service, callee) {
-		m.log.Warn("call refused by policy", "caller", caller.Service.ID, "service", callee.ID)
 		entry.Error = caller.Service.ID.Service + " may not call " + callee.ID.Service
 		return
 	}

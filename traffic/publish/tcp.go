@@ -4,13 +4,13 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/forward"
 	"github.com/marucloud/maru/traffic/relay"
+	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/sniff"
 	"github.com/marucloud/maru/traffic/table"
 )
@@ -91,7 +91,7 @@ func (p *Ports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // carry carries a connection as it is.
 func (p *Ports) carry(ctx context.Context, client net.Conn, first []byte, c claim) {
 	defer client.Close()
-	entry := accesslog.Entry{Time: time.Now(), Door: forward.Published, Protocol: "tcp", Client: source(client), Service: c.service.ID}
+	entry := accesslog.Entry{Time: time.Now(), Door: forward.Published, Protocol: "tcp", Client: serve.Source(client), Service: c.service.ID}
 	service, ep, err := relay.Open(ctx, p.cfg.Connector, c.service, c.target)
 	if err != nil {
 		entry.Error = err.Error()
@@ -102,11 +102,4 @@ func (p *Ports) carry(ctx context.Context, client net.Conn, first []byte, c clai
 	}
 	entry.Duration = time.Since(entry.Time)
 	p.cfg.AccessLog.Write(entry)
-}
-
-func source(c net.Conn) netip.Addr {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
 }

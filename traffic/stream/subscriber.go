@@ -104,16 +104,19 @@ func (s *Subscriber) Handover() { s.keeper.stop() }
 
 func (s *Subscriber) follow(ctx context.Context) error {
 	backoff := firstBackoff
-	for {
+	for level := slog.LevelInfo; ; level = slog.LevelDebug { // an absence is told once
 		began := time.Now()
-		err := s.once(ctx)
+		connected, err := s.once(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if connected {
+			level = slog.LevelInfo
 		}
 		if time.Since(began) > longestBackoff {
 			backoff = firstBackoff
 		}
-		s.log.Info("traffic stream interrupted; going on with what is known", "error", err)
+		s.log.Log(ctx, level, "no traffic stream; going on with what is known", "error", err)
 		timer := time.NewTimer(backoff + rand.N(backoff/2))
 		select {
 		case <-timer.C:
@@ -125,19 +128,19 @@ func (s *Subscriber) follow(ctx context.Context) error {
 	}
 }
 
-// once follows one stream to its end.
-func (s *Subscriber) once(ctx context.Context) error {
+// once follows one stream to its end, and tells whether anything came.
+func (s *Subscriber) once(ctx context.Context) (connected bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://maru"+updatesPath, http.NoBody)
 	if err != nil {
-		return err
+		return false, err
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server answered %s", res.Status)
+		return false, fmt.Errorf("the server answered %s", res.Status)
 	}
 	id := res.Header.Get(streamHeader)
 	defer s.stream.Store(nil)
@@ -145,13 +148,13 @@ func (s *Subscriber) once(ctx context.Context) error {
 	for first := true; ; first = false {
 		u, err := frames.next()
 		if err != nil {
-			return err
+			return !first, err
 		}
 		if first && !u.Full {
-			return errors.New("the stream does not begin with everything")
+			return false, errors.New("the stream does not begin with everything")
 		}
 		if err := s.plane.Update(u); err != nil {
-			return err
+			return !first, err
 		}
 		if first {
 			s.stream.Store(&id)

@@ -1,13 +1,13 @@
 package dockerfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"regexp"
 	"strings"
 	"syscall"
 
-	"github.com/containerd/errdefs"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	solvererrors "github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -68,6 +68,7 @@ func locate(err error, e *build.StepError) {
 
 var (
 	wrapping = regexp.MustCompile(`^(failed to solve: |rpc error: code = \w+ desc = |dockerfile parse error on line \d+: )+`)
+	metadata = regexp.MustCompile(`^.*failed to resolve source metadata for (\S+): (?:(?:\S+: )?not found$)?`)
 	process  = regexp.MustCompile(`(?s)^process "(.*)" did not complete successfully: (exit code: \d+)`)
 )
 
@@ -75,6 +76,9 @@ func reason(err error) string {
 	text := wrapping.ReplaceAllString(err.Error(), "")
 	if m := process.FindStringSubmatch(text); m != nil {
 		return strings.Replace(m[2], "exit code:", "exit code", 1)
+	}
+	if m := metadata.FindStringSubmatch(text); m != nil {
+		return "base image " + m[1] + ": " + cmp.Or(text[len(m[0]):], "not found")
 	}
 	return text
 }
@@ -99,7 +103,7 @@ func classify(err error, e *build.StepError) (maru.Kind, string) {
 		return maru.Exhausted, "the disk is full: `maru image prune` frees what is not used"
 	case has("pull access denied", "401 Unauthorized", "403 Forbidden", "failed to fetch oauth token", "failed to fetch anonymous token"):
 		return maru.Denied, "the registry refused: see whether the image's name is right, and log in to it with `maru login --registry`"
-	case errdefs.IsNotFound(err) && has("docker.io/", "failed to resolve source metadata"), has("not found: not found"):
+	case strings.HasPrefix(e.Reason, "base image ") && has(": not found"):
 		return maru.NotFound, "there is no such image, neither here nor at the registry: see whether its name and tag are right"
 	case has("dial tcp", "i/o timeout", "no such host", "connection refused", "TLS handshake timeout", "failed to do request"):
 		return maru.Unavailable, "the registry can't be reached from this machine: see its network, or set a mirror"

@@ -207,7 +207,7 @@ func dockerFeatures(t *testing.T, r *rig, withProbe func(map[string]string) stri
 		"build/web.Dockerfile": "# syntax=docker/dockerfile:1.7\n" +
 			"FROM scratch AS tools\nCOPY probe /probe\n" + shell +
 			"ARG WORD=none\nARG KEPT\n" +
-			"RUN say $WORD env KEPT\n" +
+			"RUN env WORD env KEPT\n" +
 			"RUN --mount=type=secret,id=key,target=/key cat /key\n" +
 			"RUN --mount=type=cache,target=/cache write /cache/x ls /cache\n" +
 			"RUN --mount=from=extra,target=/extra cat /extra/x.txt\n" +
@@ -234,7 +234,7 @@ func dockerFeatures(t *testing.T, r *rig, withProbe func(map[string]string) stri
 	req.Build.Tags = []string{"other:2"}
 	image, events := r.mustBuild(t, req)
 	said := output(events)
-	for _, want := range []string{"given\nKEPT=yes", "s3cret", "- x]", "from elsewhere", "192.0.2.9\tdb.example", "public.txt"} {
+	for _, want := range []string{"WORD=given\nKEPT=yes", "s3cret", "- x]", "from elsewhere", "192.0.2.9\tdb.example", "public.txt"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the build did not say %q:\n%s", want, said)
 		}
@@ -319,20 +319,25 @@ func dockerBases(t *testing.T, r *rig, h *hub) {
 	_, events = r.mustBuild(t, build.Request{Name: "twice", Build: maru.Build{Context: t.TempDir(),
 		DockerfileInline: "FROM derived\n" + shell + "RUN env FROM say again\n"}})
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if said := output(events); !strings.Contains(said, "again") || len(h.asked) > 0 {
 		t.Errorf("said %q, asked %v", said, h.asked)
 	}
+	h.mu.Unlock()
 	_, _, err := r.build(t, build.Request{Name: "none", Credentials: req.Credentials,
 		Build: maru.Build{Context: t.TempDir(), DockerfileInline: "FROM none:1\n"}})
 	var failed *build.StepError
-	if maru.KindOf(err) != maru.NotFound || !errors.As(err, &failed) || failed.Line != 1 {
+	if maru.KindOf(err) != maru.NotFound || !errors.As(err, &failed) || failed.Line != 1 || failed.Reason != "base image docker.io/library/none:1: not found" {
 		t.Errorf("an image that is nowhere: %s %v", maru.KindOf(err), err)
 	}
 	_, _, err = r.build(t, build.Request{Name: "none", Build: maru.Build{Context: t.TempDir(),
 		DockerfileInline: "FROM 127.0.0.1:1/none:1\n"}})
 	if maru.KindOf(err) != maru.Unavailable {
 		t.Errorf("a registry that is away: %s %v", maru.KindOf(err), err)
+	}
+	start := time.Now()
+	_, _, err = r.build(t, build.Request{Name: "none", Build: maru.Build{Context: t.TempDir(), DockerfileInline: "FROM registry.example.com/none:1\n"}})
+	if took := time.Since(start); maru.KindOf(err) != maru.Unavailable || took > time.Minute {
+		t.Errorf("without a network, after %v: %s %v", took, maru.KindOf(err), err)
 	}
 }
 

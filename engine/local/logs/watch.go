@@ -53,13 +53,11 @@ func (h *hub) watch() *watch {
 	if h.file == nil {
 		clear(h.folders)
 		clear(h.names)
-		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-		if err == nil && h.polling {
-			err = unix.Close(fd)
-			w.polling = true
-			return w
+		fd, err := -1, error(nil)
+		if !h.polling {
+			fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 		}
-		if err != nil {
+		if err != nil || h.polling {
 			w.polling = true
 			return w
 		}

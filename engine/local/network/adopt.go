@@ -14,46 +14,61 @@ import (
 // adopt takes over a table that an earlier process left, as it is. What it holds for services belongs
 // to nobody until the first full update; what it holds for instances is brought in line with them.
 func (n *Network) adopt(chains map[string]bool) error {
-	conn, err := dial()
+	own, err := n.readTable(chains)
 	if err != nil {
 		return err
+	}
+	return n.alignInstances(own)
+}
+
+// readTable reads the table into the state, but for the elements of instances, which it gives.
+func (n *Network) readTable(chains map[string]bool) (map[elementKey]bool, error) {
+	conn, err := dial()
+	if err != nil {
+		return nil, err
 	}
 	table := &nftables.Table{Name: n.cfg.Name, Family: tableFamily}
 	sets, err := conn.GetSets(table)
 	if err != nil {
-		return fmt.Errorf("list sets: %w", err)
+		return nil, fmt.Errorf("list sets: %w", err)
 	}
 	for name := range chains {
 		if strings.Contains(name, "-") {
 			n.state.made.chains[name] = true
 		}
 	}
-	own := map[elementKey]bool{} // of instances
+	own := map[elementKey]bool{}
 	for _, s := range sets {
 		if s.Anonymous {
 			continue
 		}
-		n.state.made.sets[s.Name] = true
+		if strings.Contains(s.Name, "-") {
+			n.state.made.sets[s.Name] = true
+		}
 		s.Table = table
 		elements, err := conn.GetSetElements(s)
 		if err != nil {
-			return fmt.Errorf("list set %s: %w", s.Name, err)
+			return nil, fmt.Errorf("list set %s: %w", s.Name, err)
 		}
 		for _, e := range elements {
-			key := elementKey{s.Name, string(e.Key)}
-			switch setKind(s.Name) {
-			case setLinks, setSelf, setIsolated, setGroup:
-				own[key] = true
-			default:
-				value, err := elementValue(s.Name, e)
-				if err != nil {
-					return err
-				}
-				n.state.elements[key] = owned{value: value}
+			if err := n.readElement(s.Name, e, own); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return n.alignInstances(own)
+	return own, nil
+}
+
+func (n *Network) readElement(set string, e nftables.SetElement, own map[elementKey]bool) error {
+	key := elementKey{set, string(e.Key)}
+	switch setKind(set) {
+	case setLinks, setSelf, setIsolated, setGroup:
+		own[key] = true
+		return nil
+	}
+	value, err := elementValue(set, e)
+	n.state.elements[key] = owned{value: value}
+	return err
 }
 
 // alignInstances makes the elements of instances, of which those in have are there, what the

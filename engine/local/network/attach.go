@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/crash"
 )
 
 // Attach makes the instance's network namespace and connects it, and gives the path of the namespace.
@@ -83,15 +84,18 @@ func (n *Network) attach(a attachment) error {
 	if err := writeFile(n.recordPath(a.ID), a); err != nil {
 		return err
 	}
+	crash.Point("network.record.after")
 	inside, ns, err := makeNetns(n.netnsPath(a.ID))
 	if err != nil {
 		return err
 	}
 	defer inside.Close()
 	defer ns.Close()
+	crash.Point("network.namespace.after")
 	if err := n.connect(a, inside, ns); err != nil {
 		return err
 	}
+	crash.Point("network.connect.after")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.enter(append(a.elements(), n.joined(a)...))
@@ -184,6 +188,7 @@ func (n *Network) detach(a attachment) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	crash.Point("network.disconnect.after")
 
 	n.mu.Lock()
 	gone := append(a.elements(), n.joined(a)...)

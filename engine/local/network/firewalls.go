@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -46,21 +47,21 @@ func (n *Network) acceptRule(d direction) exprs {
 	return e.and(&expr.Counter{}).accept()
 }
 
-// isAcceptRule tells whether the rule is one of ours.
-func (n *Network) isAcceptRule(r *nftables.Rule, d direction) bool {
+// ownRule tells whether the rule is one of ours, and for which of the directions.
+func (n *Network) ownRule(r *nftables.Rule, directions []direction) (direction, bool) {
 	if len(r.Exprs) != 4 {
-		return false
+		return 0, false
 	}
 	meta, ok1 := r.Exprs[0].(*expr.Meta)
 	cmp, ok2 := r.Exprs[1].(*expr.Cmp)
 	_, ok3 := r.Exprs[2].(*expr.Counter)
 	verdict, ok4 := r.Exprs[3].(*expr.Verdict)
-	key := expr.MetaKeyIIFNAME
-	if d == outgoing {
-		key = expr.MetaKeyOIFNAME
+	if !ok1 || !ok2 || !ok3 || !ok4 || cmp.Op != eq || !bytes.Equal(cmp.Data, []byte(n.prefix())) || verdict.Kind != expr.VerdictAccept {
+		return 0, false
 	}
-	return ok1 && ok2 && ok3 && ok4 && meta.Key == key && cmp.Op == eq &&
-		bytes.Equal(cmp.Data, []byte(n.prefix())) && verdict.Kind == expr.VerdictAccept
+	d := map[expr.MetaKey]direction{expr.MetaKeyIIFNAME: incoming, expr.MetaKeyOIFNAME: outgoing}
+	of, ok := d[meta.Key]
+	return of, ok && slices.Contains(directions, of)
 }
 
 // harmless tells whether a rule can't drop what comes after it.
@@ -131,23 +132,36 @@ func (n *Network) befriend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ask := false
 	for _, c := range chains {
-		if err := n.befriendChain(c); err != nil && !errors.Is(err, unix.ENOENT) {
-			n.log.Warn("another firewall may drop the instances' traffic", "table", c.Table.Name, "chain", c.Name, "error", err, "hint", hintOwned(n.cfg.Name, err))
+		err := n.befriendChain(c)
+		switch {
+		case err == nil, errors.Is(err, unix.ENOENT): // it went meanwhile
+		case errors.Is(err, unix.EPERM) && c.Table.Name == firewalldTable:
+			ask = true
+		default:
+			n.warnOnce("another firewall may drop the instances' traffic", "table", c.Table.Name, "chain", c.Name, "error", err,
+				"hint", "let it accept what comes from and goes to interfaces "+n.prefix()+"*")
+		}
+	}
+	if ask {
+		if err := n.befriendFirewalld(ctx); err != nil {
+			n.warnOnce("firewalld may drop the instances' traffic", "error", err,
+				"hint", "firewall-cmd --permanent --zone=trusted --add-source="+n.cfg.Ranges.InstancesV4.String()+", and --reload")
 		}
 	}
 	if err := n.befriendLegacy(ctx); err != nil {
-		n.log.Warn("iptables may drop the instances' traffic", "error", err)
+		n.warnOnce("iptables may drop the instances' traffic", "error", err)
 	}
 	return nil
 }
 
-// hintOwned says what to do about a table that only its owner can change.
-func hintOwned(name string, err error) string {
-	if errors.Is(err, unix.EPERM) {
-		return "let that firewall accept what comes from and goes to interfaces " + name + "-*; with firewalld: firewall-cmd --permanent --zone=trusted --add-interface=" + name + "-+ && firewall-cmd --reload"
+// warnOnce tells of what stays as it is only the first time.
+func (n *Network) warnOnce(message string, args ...any) {
+	if key := fmt.Sprint(message, args); !n.warned[key] {
+		n.warned[key] = true
+		n.log.Warn(message, args...)
 	}
-	return ""
 }
 
 // befriendChain puts our rules before the first that could drop.
@@ -160,27 +174,21 @@ func (n *Network) befriendChain(c *nftables.Chain) error {
 	if err != nil {
 		return err
 	}
-	dropping := c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
+	drops := false // a rule up to here
 	inPlace := map[direction]bool{}
 	var stale []*nftables.Rule
 	for _, r := range rules {
-		ours := false
-		for _, d := range hooks[*c.Hooknum] {
-			if !n.isAcceptRule(r, d) {
-				continue
-			}
-			ours = true
-			if dropping && len(stale) > 0 || inPlace[d] || dropsBefore(rules, r) {
-				stale = append(stale, r)
-			} else {
-				inPlace[d] = true
-			}
+		d, ours := n.ownRule(r, hooks[*c.Hooknum])
+		switch {
+		case !ours:
+			drops = drops || !harmless(r)
+		case drops || inPlace[d]:
+			stale = append(stale, r)
+		default:
+			inPlace[d] = true
 		}
-		dropping = dropping || !ours && !harmless(r)
 	}
-	if !dropping && len(stale) == 0 {
-		return nil
-	}
+	drops = drops || c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
 	for _, r := range stale {
 		if err := conn.DelRule(r); err != nil {
 			return err
@@ -188,7 +196,7 @@ func (n *Network) befriendChain(c *nftables.Chain) error {
 	}
 	changed := len(stale) > 0
 	for _, d := range hooks[*c.Hooknum] {
-		if dropping && !inPlace[d] {
+		if drops && !inPlace[d] {
 			conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: n.acceptRule(d)})
 			changed = true
 		}
@@ -198,19 +206,6 @@ func (n *Network) befriendChain(c *nftables.Chain) error {
 	}
 	n.log.Info("another firewall now lets the instances' traffic pass", "table", c.Table.Name, "chain", c.Name)
 	return conn.Flush()
-}
-
-// dropsBefore tells whether a rule before r could drop.
-func dropsBefore(rules []*nftables.Rule, r *nftables.Rule) bool {
-	for _, before := range rules {
-		if before == r {
-			return false
-		}
-		if !harmless(before) {
-			return true
-		}
-	}
-	return false
 }
 
 // part takes our rules out of other tables again.
@@ -227,7 +222,7 @@ func (n *Network) part(ctx context.Context) error {
 	for _, c := range chains {
 		errs = append(errs, n.partChain(c))
 	}
-	return errors.Join(append(errs, n.partLegacy(ctx))...)
+	return errors.Join(append(errs, n.partFirewalld(ctx), n.partLegacy(ctx))...)
 }
 
 func (n *Network) partChain(c *nftables.Chain) error {
@@ -240,15 +235,16 @@ func (n *Network) partChain(c *nftables.Chain) error {
 		return err
 	}
 	for _, r := range rules {
-		for _, d := range hooks[*c.Hooknum] {
-			if n.isAcceptRule(r, d) {
-				if err := conn.DelRule(r); err != nil {
-					return err
-				}
+		if _, ours := n.ownRule(r, hooks[*c.Hooknum]); ours {
+			if err := conn.DelRule(r); err != nil {
+				return err
 			}
 		}
 	}
-	return conn.Flush()
+	if err := conn.Flush(); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
 }
 
 // recheck looks whether what Setup did is still in force. Programs that load a whole rule set, as
@@ -279,7 +275,7 @@ func (n *Network) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.applySettings(saved); err != nil {
+	if err := errors.Join(n.applySettings(saved), n.repairRoutes()); err != nil {
 		return err
 	}
 	return n.befriend(ctx)

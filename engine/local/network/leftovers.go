@@ -19,12 +19,18 @@ type leftovers struct {
 	links     []int            // indexes of interfaces on the host
 	addresses []maru.Addresses // of instances that are gone
 	udp       []netip.Addr     // of endpoints that are out of use
+	tries     int              // to forget their connections, that failed
 }
+
+// enoughTries is after how many the addresses are given back all the same: a kernel that can't
+// forget connections is no reason to run out of addresses.
+const enoughTries = 3
 
 func (l *leftovers) add(more leftovers) {
 	l.links = append(l.links, more.links...)
 	l.addresses = append(l.addresses, more.addresses...)
 	l.udp = append(l.udp, more.udp...)
+	l.tries = max(l.tries, more.tries)
 }
 
 func (l *leftovers) empty() bool { return len(l.links)+len(l.addresses)+len(l.udp) == 0 }
@@ -54,14 +60,17 @@ func (n *Network) clean() error {
 			again.links = append(again.links, index)
 		}
 	}
+	forgotten := true
 	if err := n.forgetConnections(todo); err != nil {
 		errs = append(errs, fmt.Errorf("forget connections: %w", err))
-		again.addresses, again.udp = todo.addresses, todo.udp
+		if forgotten = todo.tries >= enoughTries; !forgotten {
+			again.addresses, again.udp, again.tries = todo.addresses, todo.udp, todo.tries+1
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.pending.add(again)
-	if again.addresses == nil {
+	if forgotten {
 		for _, a := range todo.addresses {
 			n.addrs.release(a, time.Now())
 		}

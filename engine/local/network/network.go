@@ -94,6 +94,7 @@ type Network struct {
 	state    *tableState
 	synced   bool // there was a full update
 	pending  leftovers
+	warned   map[string]bool
 }
 
 // New makes a Network. It changes nothing on the machine.
@@ -108,7 +109,7 @@ func New(cfg Config, log *slog.Logger) (*Network, error) {
 	return &Network{
 		cfg: cfg, log: log, wake: make(chan struct{}, 1),
 		addrs: newAllocator(cfg.Ranges), attached: map[string]attachment{}, groups: map[group]map[string]bool{},
-		state: newTableState(),
+		state: newTableState(), warned: map[string]bool{},
 	}, nil
 }
 

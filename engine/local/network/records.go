@@ -20,7 +20,8 @@ type attachment struct {
 
 // machine is what was changed for all instances together.
 type machine struct {
-	Settings []setting `json:"settings,omitempty"`
+	Settings  []setting `json:"settings,omitempty"`
+	Firewalld bool      `json:"firewalld,omitempty"` // it was asked to trust the instances
 }
 
 func (n *Network) netnsDir() string           { return filepath.Join(n.cfg.RunDir, "netns") }

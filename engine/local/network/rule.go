@@ -22,8 +22,6 @@ var families = []family{four, six}
 
 func (f family) suffix() string { return string('0' + rune(f)) }
 
-func (f family) of(a netip.Addr) bool { return a.Is4() == (f == four) }
-
 func (f family) nfproto() byte {
 	if f == four {
 		return unix.NFPROTO_IPV4

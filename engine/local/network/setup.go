@@ -2,9 +2,6 @@ package network
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netlink"
@@ -50,6 +47,7 @@ func (n *Network) Setup(ctx context.Context) error {
 	for _, step := range []func() error{
 		func() error { return n.applySettings(saved) },
 		n.setupRoutes,
+		n.setMTU,
 		func() error { return n.setupTable(chains) },
 		func() error { return n.befriend(ctx) },
 	} {
@@ -105,61 +103,6 @@ func (n *Network) applySettings(saved machine) error {
 	return nil
 }
 
-// setupRoutes gives the host its address and ends the ranges under what lives in them. The routes
-// are of the unreachable kind: what has no instance never leaves the machine, and whoever asks for it
-// is told at once.
-func (n *Network) setupRoutes() error {
-	lo, err := n.host.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	if lo.Attrs().Flags&1 == 0 {
-		if err := n.host.LinkSetUp(lo); err != nil {
-			return err
-		}
-	}
-	for _, host := range n.hosts() {
-		if err := n.host.AddrReplace(lo, &netlink.Addr{IPNet: hostNet(host), Flags: unix.IFA_F_NODAD}); err != nil {
-			return fmt.Errorf("address %v: %w", host, err)
-		}
-	}
-	for _, p := range n.ranges() {
-		if err := n.host.RouteReplace(n.endRoute(p)); err != nil {
-			return fmt.Errorf("route for %v: %w", p, err)
-		}
-	}
-	if n.mtu = n.cfg.MTU; n.mtu == 0 {
-		n.mtu, err = n.defaultMTU()
-	}
-	return err
-}
-
-func (n *Network) endRoute(p netip.Prefix) *netlink.Route {
-	r := &netlink.Route{Dst: ipNet(p), Type: unix.RTN_UNREACHABLE, Protocol: routeProtocol}
-	if p.Addr().Is6() {
-		r.Priority = 4096
-	}
-	return r
-}
-
-// defaultMTU is that of the way out, so that nothing has to be fragmented there.
-func (n *Network) defaultMTU() (int, error) {
-	mtu := 1500
-	routes, err := n.host.RouteList(nil, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return 0, err
-	}
-	for _, r := range routes {
-		if r.LinkIndex == 0 || r.Dst != nil && !r.Dst.IP.IsUnspecified() {
-			continue
-		}
-		if link, err := n.host.LinkByIndex(r.LinkIndex); err == nil && link.Attrs().MTU >= 1280 {
-			mtu = min(mtu, link.Attrs().MTU)
-		}
-	}
-	return mtu, nil
-}
-
 // setupTable goes on with a table that an earlier process left, or makes one.
 func (n *Network) setupTable(chains map[string]bool) error {
 	if n.synced {
@@ -194,51 +137,4 @@ func (n *Network) chains() (map[string]bool, error) {
 		}
 	}
 	return names, nil
-}
-
-// checkFree refuses ranges that the machine already has an address in or a route for.
-func (n *Network) checkFree() error {
-	refuse := func(p netip.Prefix, what string) error {
-		return maru.WithHint(maru.Errorf(maru.Conflict, "the range %v is in use on this machine: %s", p, what),
-			"give maru other ranges that nothing on this machine or behind it uses")
-	}
-	addrs, err := n.host.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return maru.Errorf(maru.Internal, "list addresses: %w", err)
-	}
-	for _, a := range addrs {
-		used := prefixOf(a.IPNet.IP, a.IPNet.Mask)
-		for _, p := range n.ranges() {
-			if p.Overlaps(used) {
-				return refuse(p, fmt.Sprintf("address %v", used))
-			}
-		}
-	}
-	routes, err := n.host.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return maru.Errorf(maru.Internal, "list routes: %w", err)
-	}
-	for _, r := range routes {
-		if r.Dst == nil {
-			continue
-		}
-		used := prefixOf(r.Dst.IP, r.Dst.Mask)
-		for _, p := range n.ranges() {
-			if used.Bits() > 0 && p.Overlaps(used) {
-				return refuse(p, fmt.Sprintf("route to %v", used))
-			}
-		}
-	}
-	return nil
-}
-
-func prefixOf(ip []byte, mask []byte) netip.Prefix {
-	addr, _ := netip.AddrFromSlice(ip)
-	ones := 0
-	for _, b := range mask {
-		for ; b&0x80 != 0; b <<= 1 {
-			ones++
-		}
-	}
-	return netip.PrefixFrom(addr.Unmap(), ones).Masked()
 }

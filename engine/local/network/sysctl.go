@@ -20,10 +20,15 @@ func writeSysctl(name, value string) error {
 	return os.WriteFile(sysctlRoot+name, []byte(value), 0)
 }
 
-// ipv6Usable tells whether the machine has IPv6 and it is not switched off.
+// ipv6Usable tells whether the machine has IPv6 and it is not switched off, neither for the host's
+// address nor for interfaces to come.
 func ipv6Usable() bool {
-	value, err := readSysctl("ipv6/conf/lo/disable_ipv6")
-	return err == nil && value == "0"
+	for _, name := range []string{"lo", "default"} {
+		if off, err := readSysctl("ipv6/conf/" + name + "/disable_ipv6"); err != nil || off != "0" {
+			return false
+		}
+	}
+	return true
 }
 
 // setting is a sysctl that was changed, to be put back by Teardown.

@@ -11,8 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settleTime is how long to wait after a change by another program for those that follow it.
-const settleTime = 50 * time.Millisecond
+const (
+	settleTime = 50 * time.Millisecond  // after a change by another program, for those that follow it
+	restTime   = 500 * time.Millisecond // until changes are looked at again: some programs never stop
+)
 
 // watchFirewalls tells when another process has changed nftables. The channel is closed after ctx
 // has ended, or when there is nothing to be told any more.
@@ -43,6 +45,7 @@ func watchFirewalls(ctx context.Context) (<-chan struct{}, error) {
 			case changed <- struct{}{}:
 			default:
 			}
+			wait(ctx, restTime)
 		}
 	}()
 	return changed, nil

@@ -1,7 +1,8 @@
 // Command service is what the end-to-end tests deploy: a small server that does as it is told.
 //
 // Environment: PORT (default 8080; "none" listens to nothing), READY_AFTER (a duration until /healthz answers 200,
-// "never"), EXIT (code to end with at once), SAY (printed at start), VERSION (shown by /).
+// "never"), EXIT (code to end with at once), SAY (printed at start), VERSION (shown by /), TCP and UDP
+// (addresses of servers that tell who they are and then echo), STUBBORN (stop signals are only told).
 package main
 
 import (
@@ -14,10 +15,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -32,8 +31,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "ending with code", code)
 		os.Exit(code)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := untilSignal()
 	defer stop()
+	listenBeside(ctx)
 	port := os.Getenv("PORT")
 	if port == "none" {
 		<-ctx.Done()
@@ -56,7 +56,8 @@ func main() {
 	}
 }
 
-// command runs instead of the server: "write PATH TEXT", "read PATH", "fail", "count N".
+// command runs instead of the server: "write PATH TEXT", "read PATH", "link PATH", "list PATH", "fail", "count N", "exit CODE",
+// "copy" (standard input to output), "id", "try WHAT…", "spin", "multiply" and "devour UNTIL".
 func command(args []string) int {
 	switch {
 	case args[0] == "write" && len(args) == 3:
@@ -71,11 +72,40 @@ func command(args []string) int {
 			return 1
 		}
 		os.Stdout.Write(data)
+	case args[0] == "link" && len(args) == 2:
+		target, err := os.Readlink(args[1])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		fmt.Print(target)
+	case args[0] == "list" && len(args) == 2:
+		entries, err := os.ReadDir(args[1])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		for _, entry := range entries {
+			info, _ := entry.Info()
+			fmt.Println(info.Mode(), info.Size(), entry.Name())
+		}
 	case args[0] == "count" && len(args) == 2:
 		n, _ := strconv.Atoi(args[1])
 		count(os.Stdout, n)
 	case args[0] == "sleep":
 		select {}
+	case args[0] == "exit" && len(args) == 2:
+		code, _ := strconv.Atoi(args[1])
+		return code
+	case len(args) == 2 && hogs[args[0]] != nil:
+		until, _ := time.Parse(time.RFC3339Nano, args[1])
+		hogs[args[0]](until)
+	case args[0] == "copy":
+		io.Copy(os.Stdout, os.Stdin)
+	case args[0] == "id":
+		json.NewEncoder(os.Stdout).Encode(identity())
+	case args[0] == "try" && len(args) >= 2:
+		return try(args[1], args[2:])
 	default:
 		fmt.Fprintln(os.Stderr, "told to fail:", args)
 		return 3
@@ -178,5 +208,9 @@ func handler() http.Handler {
 		}
 		conn.Close()
 	})
+	handleNetwork(mux)
+	handleHogs(mux)
+	mux.HandleFunc("GET /ws", echoWebSocket)
+	mux.HandleFunc("POST /test.Echo/Stream", echoStream)
 	return mux
 }

@@ -40,7 +40,8 @@ func main() {
 	case "succeed":
 		fmt.Println("starting")
 	case "greet": // speaks first, as databases and mail servers do
-		greet()
+		go greet()
+		<-signals
 	case "lines":
 		lines(args[0])
 	default:

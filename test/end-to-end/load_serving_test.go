@@ -1,0 +1,174 @@
+package endtoend
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/marucloud/maru/test/host"
+)
+
+const busy = `
+name: busy
+services:
+  web:
+    image: example.test/service:1
+    environment: {VERSION: "VALUE"}
+    deploy: {replicas: 3}
+    x-maru:
+      route: busy.localhost
+      health: /healthz
+`
+
+// busyMachine runs three instances under load.
+func busyMachine(t *testing.T) (*host.Machine, *load) {
+	t.Helper()
+	m := host.Start(t)
+	m.LoadImage(t)
+	m.Deploy(t, strings.ReplaceAll(busy, "VALUE", "0"))
+	return m, startLoad(t, m.HTTP, m.HTTPS, "busy.localhost")
+}
+
+func TestLoadOverRedeploysAndRollback(t *testing.T) {
+	m, l := busyMachine(t)
+	for n := range 10 {
+		m.Deploy(t, strings.ReplaceAll(busy, "VALUE", fmt.Sprint(n+1)))
+	}
+	m.Do(t, "rollback", "--app", "busy")
+	<-time.After(streamLife) // the last streams on the old instances end
+	l.report(t, nil)
+}
+
+func TestLoadOverKilledInstance(t *testing.T) {
+	m, l := busyMachine(t)
+	var kills []time.Time
+	for _, victim := range m.Instances(t, "busy", "web") {
+		kills = append(kills, time.Now())
+		if err := m.KillInstance(victim.ID); err != nil {
+			t.Fatal(err)
+		}
+		host.Eventually(t, 30*time.Second, "the killed instance has a successor", func() bool {
+			return slices.ContainsFunc(m.Instances(t, "busy", "web"), func(i host.Instance) bool {
+				return i.ID == victim.ID && i.Attempt > victim.Attempt && i.Ready
+			})
+		})
+	}
+	l.report(t, func(f failure) bool {
+		// What is not idempotent, or was open on the instance, ends with it.
+		return f.kind != http1 && f.kind != http2 && slices.ContainsFunc(kills, func(at time.Time) bool {
+			return !f.end.Before(at) && f.began.Before(at.Add(time.Second))
+		})
+	})
+}
+
+// TestLoadOverKilledPlatform kills the control plane and the engine: nobody notices.
+func TestLoadOverKilledPlatform(t *testing.T) {
+	m, l := busyMachine(t)
+	before := m.Instances(t, "busy", "web")
+	for _, process := range []string{"server", "runtime", "server", "runtime"} {
+		former, err := m.Kill(process)
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed := time.Now()
+		host.Eventually(t, 30*time.Second, process+" is back", func() bool { return back(t, m, process, former) })
+		took := time.Since(killed)
+		t.Logf("%s was back after %s", process, took)
+		if took > 3*time.Second {
+			t.Errorf("%s took %s to come back", process, took)
+		}
+	}
+	sameInstances(t, before, m.Instances(t, "busy", "web"))
+	l.report(t, nil)
+}
+
+// back tells whether a process that was killed has a successor that does its work.
+func back(t *testing.T, m *host.Machine, process string, former int) bool {
+	t.Helper()
+	if pid := m.PID(process); pid == 0 || pid == former {
+		return false
+	}
+	if process == "runtime" {
+		// To read a log takes the engine.
+		result, err := m.Run(t.Context(), "logs", "--app", "busy", "-n", "1", "web")
+		return err == nil && result.Code == 0
+	}
+	s, err := m.Status(t.Context(), "busy")
+	return err == nil && s.Of("web").Ready == 3
+}
+
+func sameInstances(t *testing.T, before, after []host.Instance) {
+	t.Helper()
+	if len(before) != len(after) {
+		t.Errorf("%d instances became %d", len(before), len(after))
+		return
+	}
+	for n := range before {
+		if before[n].ID != after[n].ID || before[n].Attempt != after[n].Attempt {
+			t.Errorf("instance %s, attempt %d, became %s, attempt %d", before[n].ID, before[n].Attempt, after[n].ID, after[n].Attempt)
+		}
+	}
+}
+
+func TestLoadOverReloads(t *testing.T) {
+	m, l := busyMachine(t)
+	before := m.Instances(t, "busy", "web")
+	for _, process := range []string{"proxy", "server", "runtime", "proxy"} {
+		began := time.Now()
+		if err := m.Reload(process); err != nil {
+			t.Error(err)
+		}
+		t.Logf("reload of %s took %s", process, time.Since(began))
+	}
+	<-time.After(streamLife) // the last streams through the old proxy end
+	host.Eventually(t, 30*time.Second, "all is well", func() bool {
+		s, err := m.Status(t.Context(), "busy")
+		return err == nil && s.Of("web").Ready == 3
+	})
+	sameInstances(t, before, m.Instances(t, "busy", "web"))
+	l.report(t, nil)
+}
+
+// TestKilledProxyIsReplaced measures until a new proxy answers on a new connection.
+func TestKilledProxyIsReplaced(t *testing.T) {
+	m := host.Start(t)
+	m.LoadImage(t)
+	m.Deploy(t, strings.ReplaceAll(busy, "VALUE", "0"))
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	var took []time.Duration
+	for range 5 {
+		if _, err := m.Kill("proxy"); err != nil {
+			t.Fatal(err)
+		}
+		killed := time.Now()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m.HTTP+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = "busy.localhost"
+		var code int
+		host.Eventually(t, 10*time.Second, "the gateway answers", func() bool {
+			response, err := client.Do(request)
+			if err != nil {
+				return false // it was accepted by the one that died
+			}
+			_ = response.Body.Close()
+			code = response.StatusCode
+			return true
+		})
+		took = append(took, time.Since(killed))
+		if code != http.StatusOK {
+			t.Errorf("the new proxy answers %d", code)
+		}
+		host.Eventually(t, 10*time.Second, "the new proxy is settled", func() bool { return m.PID("proxy") != 0 })
+		<-time.After(time.Second)
+	}
+	slices.Sort(took)
+	t.Logf("a new proxy answered after %s", took)
+	if median := took[len(took)/2]; median > 500*time.Millisecond {
+		t.Errorf("the median is %s", median)
+	}
+}

@@ -1,0 +1,109 @@
+package host
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// Image is the reference of the test service's image.
+const Image = "example.test/service:1"
+
+// LoadImage builds the test service and loads its image.
+func (m *Machine) LoadImage(t testing.TB) {
+	t.Helper()
+	if err := m.Load(t.Context(), Image, "test/end-to-end/service"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Load builds a Go program of the checkout and loads an image that holds nothing else.
+func (m *Machine) Load(ctx context.Context, reference, program string) error {
+	binary, err := m.Build(ctx, program)
+	if err != nil {
+		return err
+	}
+	archive := binary + ".tar"
+	if err := writeImage(archive, reference, binary); err != nil {
+		return err
+	}
+	_, err = m.Run(ctx, "image", "load", archive)
+	return err
+}
+
+// Build builds a Go program of the checkout, which may be a module of its own, and gives its path.
+func (m *Machine) Build(ctx context.Context, program string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(m.folder, fmt.Sprint("program-", m.made.Add(1)))
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, ".")
+	build.Dir = filepath.Join(root, program)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", program, err, out)
+	}
+	return binary, nil
+}
+
+func writeImage(path, reference, binary string) error {
+	tag, err := name.NewTag(reference)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(binary)
+	if err != nil {
+		return err
+	}
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for _, h := range []tar.Header{
+		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777},
+		{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "service", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(data))},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			return err
+		}
+		if h.Size > 0 {
+			if _, err := w.Write(data); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
+	if err != nil {
+		return err
+	}
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return err
+	}
+	file, err := image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture = "linux", "amd64"
+	file.Config.Entrypoint = []string{"/service"}
+	file.Config.ExposedPorts = map[string]struct{}{"8080/tcp": {}}
+	if image, err = mutate.ConfigFile(image, file); err != nil {
+		return err
+	}
+	return tarball.WriteToFile(path, tag, image)
+}
