@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Puts Maru in place for real use ("install"), or takes out what that put there ("uninstall"); data
 # stays. PREFIX (/usr/local) says where, DESTDIR (none) builds a tree for a package. It works in a
-# checkout after "make build", and in the folder of a release.
+# checkout after "make build", and in the folder of a release. BINARY (bin/maru) is the program; HOST_BINARY
+# one that runs here, where BINARY is of another architecture.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 PREFIX=${PREFIX:-/usr/local}
+BINARY=${BINARY:-bin/maru}
 SYSCONFDIR=${SYSCONFDIR:-/etc}
 root=${DESTDIR:-}$PREFIX
 settings=${DESTDIR:-}$SYSCONFDIR/maru/maru.env
@@ -35,7 +37,7 @@ need_root() {
 
 install_files() {
 	# Into place by rename: the program may be running.
-	install -D -m 755 bin/maru "$root/bin/maru.new"
+	install -D -m 755 "$BINARY" "$root/bin/maru.new"
 	mv "$root/bin/maru.new" "$root/bin/maru"
 	for unit in packaging/systemd/*.service packaging/systemd/*.socket packaging/systemd/*.target; do
 		install -d "$root/lib/systemd/system"
@@ -48,15 +50,15 @@ install_files() {
 	[ -e "$settings" ] || install -D -m 644 packaging/maru.env "$settings"
 	set -- $completions
 	mkdir -p "$(dirname "$1")" "$(dirname "$2")" "$(dirname "$3")"
-	"${MARU:-bin/maru}" completion bash >"$1"
-	"${MARU:-bin/maru}" completion zsh >"$2"
-	"${MARU:-bin/maru}" completion fish >"$3"
+	"${HOST_BINARY:-$BINARY}" completion bash >"$1"
+	"${HOST_BINARY:-$BINARY}" completion zsh >"$2"
+	"${HOST_BINARY:-$BINARY}" completion fish >"$3"
 }
 
 case ${1:-install} in
 install)
 	need_root
-	[ -x bin/maru ] || { echo "bin/maru is missing: run 'make build' first" >&2; exit 1; }
+	[ -x "$BINARY" ] || { echo "$BINARY is missing: run 'make build' first" >&2; exit 1; }
 	install_files
 	if ! live; then
 		[ -n "${DESTDIR:-}" ] || echo "Installed. systemd does not run here: start it with '$PREFIX/bin/maru start'."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes dist/maru_VERSION_ARCH.deb and dist/maru-VERSION-linux-ARCH.tar.gz of bin/maru. VERSION is that of
-# the package; MARU is a program that runs here, where bin/maru is of another architecture (GOARCH).
+# Makes dist/maru_VERSION_ARCH.deb and dist/maru-VERSION-linux-ARCH.tar.gz of the program BINARY (bin/maru),
+# which is of the architecture GOARCH. HOST_BINARY is one that runs here, where that does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ version=${VERSION:?}
 version=${version#v}
 # A package's version begins with a digit.
 case $version in [0-9]*.*) ;; *) version=0.0.0+${version//-/.} ;; esac
+binary=${BINARY:-bin/maru}
 dist=${DIST:-dist}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -32,7 +33,7 @@ dpkg-deb --root-owner-group -Zxz -z1 --build "$tree" "$deb" >/dev/null
 
 name=maru-$version-linux-$arch
 mkdir -p "$work/$name/bin" "$work/$name/scripts"
-cp bin/maru "$work/$name/bin/"
+cp "$binary" "$work/$name/bin/maru"
 cp -R packaging "$work/$name/"
 rm -r "$work/$name/packaging/debian"
 cp scripts/install.sh "$work/$name/scripts/"

@@ -3,9 +3,12 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/marucloud/maru/cli"
 )
@@ -14,6 +17,8 @@ import (
 var version = "unknown"
 
 func main() {
+	// The compose loader's library logs there; what matters of it is told at file, line and column.
+	logrus.SetOutput(io.Discard)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := cli.New(cli.Env{

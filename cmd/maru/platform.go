@@ -41,8 +41,8 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&p.https, "https", env("HTTPS", ":8443"), "address of the gateway for HTTPS")
 	flags.StringVar(&p.api, "api", env("API", "127.0.0.1:6278"), "address of the API over TLS")
 	flags.StringVar(&p.proxyUser, "proxy-user", env("PROXY_USER", ""), "user that the proxy runs as (default maru-proxy where there is one, else nobody)")
-	flags.StringVar(&p.instances, "instances", env("INSTANCES", ""), "addresses of instances: an IPv4 and an IPv6 prefix, with a comma between")
-	flags.StringVar(&p.virtual, "virtual", env("VIRTUAL", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
+	flags.StringVar(&p.instances, "instance-range", env("INSTANCE_RANGE", ""), "addresses of instances: an IPv4 and an IPv6 prefix, with a comma between")
+	flags.StringVar(&p.virtual, "virtual-range", env("VIRTUAL_RANGE", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
 	flags.BoolVarP(&p.verbose, "verbose", "v", env("VERBOSE", "") != "", "log more")
@@ -63,7 +63,7 @@ func envList(name string) []string {
 func (p *platform) arguments() []string {
 	args := []string{"--name", p.layout.Name, "--data", p.layout.Data, "--run", p.layout.Run,
 		"--http", p.http, "--https", p.https, "--api", p.api, "--proxy-user", p.proxyUser,
-		"--instances", p.instances, "--virtual", p.virtual, "--log-format", p.logFormat}
+		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat}
 	for _, m := range p.mirrors {
 		args = append(args, "--mirror", m)
 	}
@@ -110,7 +110,7 @@ func (p *platform) ranges() (maru.Ranges, error) {
 	for _, part := range []struct {
 		flag, text string
 		v4, v6     *netip.Prefix
-	}{{"instances", p.instances, &r.InstancesV4, &r.InstancesV6}, {"virtual", p.virtual, &r.VirtualV4, &r.VirtualV6}} {
+	}{{"instance-range", p.instances, &r.InstancesV4, &r.InstancesV6}, {"virtual-range", p.virtual, &r.VirtualV4, &r.VirtualV6}} {
 		if part.text == "" {
 			continue
 		}

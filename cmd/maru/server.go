@@ -93,7 +93,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		return nil, err
 	}
 	vault := secrets.NewVault(c.store, c.box)
-	c.publisher = stream.NewPublisher(stream.PublisherConfig{Drained: func(instance string) {
+	c.publisher = stream.NewPublisher(stream.PublisherConfig{Report: c.tellProblems(ctx), Drained: func(instance string) {
 		go func() {
 			if err := c.engine.Drained(ctx, instance); err != nil && ctx.Err() == nil {
 				c.log.Warn("could not tell the engine that an instance is drained", "instance", instance, "error", err)

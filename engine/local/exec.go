@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	execCleanup     = 10 * time.Second // to remove a process whose caller went away
-	maxProbeOutput  = 4 << 10
-	terminalDefault = "TERM=xterm"
+	execCleanup       = 10 * time.Second // to remove a process whose caller went away
+	firstSizePatience = 100 * time.Millisecond
+	maxProbeOutput    = 4 << 10
+	terminalDefault   = "TERM=xterm"
 )
 
 // Exec implements [maru.Execer]. When ctx ends the process is killed.
@@ -36,11 +37,28 @@ func (e *Engine) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 	if err != nil {
 		return 0, err
 	}
+	if cmd.TTY && cmd.Size != nil {
+		process.ConsoleSize = firstSize(ctx, cmd.Size)
+	}
 	code, err := e.exec(ctx, a, process, cmd.Size, stdin, stdout, stderr)
 	if err != nil {
 		return 0, fmt.Errorf("exec in %s: %w", instance, err)
 	}
 	return code, nil
+}
+
+// firstSize gives the terminal's initial size, with which the process is to start. A caller that does
+// not know it yet is not waited for.
+func firstSize(ctx context.Context, sizes <-chan maru.TermSize) *specs.Box {
+	soon := time.NewTimer(firstSizePatience)
+	defer soon.Stop()
+	select {
+	case size := <-sizes:
+		return &specs.Box{Height: uint(size.Rows), Width: uint(size.Cols)}
+	case <-soon.C:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // execProcess is the instance's own process with another command.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +15,8 @@ import (
 // disk is a disk of which a test says how full it is.
 type disk struct {
 	share    func(since time.Duration) float64 // in use, by the time since the guard was made
-	images   int
-	builds   int
+	images   atomic.Int32
+	builds   atomic.Int32
 	messages []string
 }
 
@@ -23,11 +24,11 @@ func (d *disk) guard(t *testing.T) *Guard {
 	began := time.Now()
 	return New(Config{Used: func(string) (float64, error) { return d.share(time.Since(began)), nil }}, Cleaner{
 		Images: func(context.Context) ([]maru.Image, error) {
-			d.images++
+			d.images.Add(1)
 			return []maru.Image{{Reference: "old@sha256:1", Bytes: 5 << 20}}, nil
 		},
 		Builds: func(context.Context) (int64, error) {
-			d.builds++
+			d.builds.Add(1)
 			return 0, maru.Errorf(maru.Unavailable, "no builder")
 		},
 		Tell: func(_ context.Context, message string) { d.messages = append(d.messages, message) },
@@ -52,13 +53,13 @@ func TestLeavesAnEmptyDiskAloneForADay(t *testing.T) {
 	run(t, d, func() {
 		time.Sleep(24*time.Hour - time.Second)
 		synctest.Wait()
-		if d.images != 0 {
+		if d.images.Load() != 0 {
 			t.Errorf("cleaned %d times within a day", d.images)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if d.images != 1 || d.builds != 0 {
-			t.Errorf("cleaned %d times after a day, builds %d times", d.images, d.builds)
+		if d.images.Load() != 1 || d.builds.Load() != 0 {
+			t.Errorf("cleaned %d times after a day, builds %d times", d.images.Load(), d.builds.Load())
 		}
 	})
 }
@@ -73,18 +74,18 @@ func TestCleansAFullDiskOnceUntilItFillsFurther(t *testing.T) {
 	run(t, d, func() {
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if d.images != 1 || d.builds != 1 {
-			t.Errorf("cleaned %d times, builds %d times", d.images, d.builds)
-		}
-		if !strings.Contains(d.messages[0], "nearly full: removed 1 unused images with 5 MiB") {
-			t.Errorf("told %q", d.messages[0])
+		if d.images.Load() != 1 || d.builds.Load() != 1 {
+			t.Errorf("cleaned %d times, builds %d times", d.images.Load(), d.builds.Load())
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if d.images != 2 {
+		if d.images.Load() != 2 {
 			t.Errorf("cleaned %d times after it was filled further", d.images)
 		}
 	})
+	if !strings.Contains(d.messages[0], "nearly full: removed 1 unused images with 5 MiB") {
+		t.Errorf("told %q", d.messages[0])
+	}
 }
 
 func TestAsksTheFileSystem(t *testing.T) {

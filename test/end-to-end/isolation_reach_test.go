@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/marucloud/maru"
 )
 
 const neighbours = `
@@ -229,9 +231,7 @@ func TestIsolationFromTheHost(t *testing.T) {
 	}
 	inside := m.addressesOf(t, "red.localhost")
 	hosts := []string{"192.0.2.7", "2001:db8::7", "169.254.169.254"}
-	for _, name := range m.gateways(t) {
-		hosts = append(hosts, name)
-	}
+	hosts = append(hosts, m.gateways(t)...)
 	var forbidden []string
 	for _, host := range hosts {
 		for _, port := range ports {
@@ -241,10 +241,9 @@ func TestIsolationFromTheHost(t *testing.T) {
 	}
 	loopback := []string{"tcp:127.0.0.1:" + tcp, "tcp:[::1]:" + tcp, "udp:127.0.0.1:" + udp, "tcp:127.0.0.1:6278", "tcp:127.7.7.7:" + tcp}
 	forbidden = append(forbidden, loopback...)
-	mesh := m.meshPorts(t)
 	for address, reached := range m.reach(t, "red.localhost", forbidden...) {
 		_, port, _ := net.SplitHostPort(address[4:])
-		if reached && !slices.Contains(mesh, port) {
+		if reached && !slices.Contains(openPorts, port) {
 			t.Errorf("an instance with %v reaches the host at %s", inside, address)
 		}
 	}
@@ -274,11 +273,8 @@ func (m *machine) gateways(t *testing.T) []string {
 	return found
 }
 
-// meshPorts are those that the proxy serves instances on: names, and the mesh, which knows its callers.
-func (m *machine) meshPorts(t *testing.T) []string {
-	t.Helper()
-	return []string{"53", "15001"}
-}
+// openPorts are those that the proxy serves instances on: names, and the mesh, which knows its callers.
+var openPorts = []string{"53", strconv.Itoa(maru.MeshPort)}
 
 func TestIsolationOfForgedAddresses(t *testing.T) {
 	m := start(t)

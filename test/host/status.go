@@ -185,3 +185,18 @@ func commandLines() map[int]string {
 	}
 	return all
 }
+
+// Memory gives the proportional set size of a process, in bytes; 0: it does not run.
+func Memory(pid int) int64 {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(content)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			kilobytes, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kilobytes << 10
+		}
+	}
+	return 0
+}

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// debounce is how long changes are collected before they are written.
-	debounce = 200 * time.Millisecond
+	// debounce is how long changes are collected before they are written: not longer, since a proxy
+	// that is killed meanwhile would come back with endpoints of before.
+	debounce = 2 * time.Millisecond
 	// lockRetry is how often a proxy looks whether the one before it has let go of the journal.
 	lockRetry = time.Second
 )

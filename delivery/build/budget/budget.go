@@ -161,15 +161,17 @@ func lowerPriorities() error {
 	return nil
 }
 
-// Remove kills all that is in the cgroup and below, and removes it. What is not there is no error.
+// Remove kills all that is in the cgroup and below, and removes it, and its parent when that is empty.
+// What is not there is no error.
 func Remove(cgroup string) error {
 	h, err := mounted()
 	if err != nil {
 		return err
 	}
 	var failed []error
-	for _, dir := range h.folders(cgroup) {
+	for _, dir := range h.everywhere(cgroup) {
 		failed = append(failed, removeTree(dir, time.Now().Add(5*time.Second)))
+		_ = unix.Rmdir(filepath.Dir(dir)) // the parent is anybody's: it goes with the last
 	}
 	return errors.Join(failed...)
 }
@@ -181,7 +183,7 @@ func RemoveChildren(cgroup string, keep ...string) error {
 		return err
 	}
 	var failed []error
-	for _, dir := range h.folders(cgroup) {
+	for _, dir := range h.everywhere(cgroup) {
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
 			if e.IsDir() && !slices.Contains(keep, e.Name()) {

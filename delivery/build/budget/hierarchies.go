@@ -16,6 +16,7 @@ import (
 type hierarchies struct {
 	unified string            // version 2, when it has the controllers
 	legacy  map[string]string // version 1's mount points by controller
+	mounts  []string          // all of them, those without a part in a budget too: runc makes groups in each
 }
 
 // governed are the controllers of version 1 that a budget uses, or that only the place of a process in
@@ -34,6 +35,9 @@ func mounted() (hierarchies, error) {
 		fields, kinds := strings.Fields(place), strings.Fields(kind)
 		if len(fields) < 5 || len(kinds) < 3 {
 			continue
+		}
+		if kinds[0] == "cgroup" || kinds[0] == "cgroup2" {
+			h.mounts = append(h.mounts, fields[4])
 		}
 		switch kinds[0] {
 		case "cgroup2":
@@ -62,6 +66,16 @@ func (h hierarchies) folders(cgroup string) []string {
 	}
 	var all []string
 	for _, mount := range h.legacy {
+		all = append(all, filepath.Join(mount, cgroup))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// everywhere are the cgroup's folders in all hierarchies, whether they are there or not.
+func (h hierarchies) everywhere(cgroup string) []string {
+	var all []string
+	for _, mount := range h.mounts {
 		all = append(all, filepath.Join(mount, cgroup))
 	}
 	slices.Sort(all)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +22,7 @@ func (w *Worker) clean() error {
 	if err := budget.RemoveChildren(Cgroup(w.cfg.Layout), processGroup); err != nil {
 		return err
 	}
-	if err := unmountBelow(w.runFolder()); err != nil {
+	if err := errors.Join(unmountBelow(w.runFolder()), forgetContainers(w.runFolder())); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(w.runFolder())
@@ -46,8 +47,29 @@ func Clean(l layout.Layout) error {
 		buildnet.Clean(l.Name),
 		unmountBelow(run),
 		unmountBelow(l.BuilderData()),
+		forgetContainers(run),
 		os.RemoveAll(run),
 	)
+}
+
+// runcState is where runc keeps what it knows of containers, unless it is told otherwise: BuildKit
+// does not.
+const runcState = "/run/runc"
+
+// forgetContainers removes what runc knows of containers that were run from within the folder.
+func forgetContainers(folder string) error {
+	states, err := filepath.Glob(runcState + "/*/state.json")
+	if err != nil {
+		return fmt.Errorf("find containers: %w", err)
+	}
+	var failed []error
+	for _, file := range states {
+		data, err := os.ReadFile(file)
+		if err == nil && bytes.Contains(data, []byte("bundle="+folder+"/")) {
+			failed = append(failed, os.RemoveAll(filepath.Dir(file)))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // unmountBelow unmounts what is mounted within the folder, innermost first.

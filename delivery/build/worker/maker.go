@@ -105,6 +105,23 @@ func (m *maker) Prune(ctx context.Context, keep int64) (int64, error) {
 	return layers + compiled, err
 }
 
+// tidy keeps what Go builds keep within bounds; BuildKit does so itself after each build.
+func (m *maker) tidy(ctx context.Context) {
+	bounds := m.cfg.cacheBounds()
+	keep := bounds.MaxBytes
+	var disk unix.Statfs_t
+	if err := unix.Statfs(m.cfg.Layout.BuilderData(), &disk); err == nil && int64(disk.Bavail)*disk.Bsize < bounds.MinFree {
+		keep = 0
+	}
+	freed, err := m.golang.Prune(ctx, keep)
+	switch {
+	case err != nil:
+		m.log.Warn("the cache of Go builds was not cut back", "error", err)
+	case freed > 0:
+		m.log.Info("cut back the cache of Go builds", "bytes", freed)
+	}
+}
+
 func (m *maker) buildkit() (*dockerfile.Solver, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,7 +173,8 @@ func (m *maker) forbidden(a netip.Addr) bool {
 
 const maxCache = 20 << 30
 
-// cacheBounds are what the config says, or else shares of the disk.
+// cacheBounds are those of each way to build: half of what the config says, or else of shares of the
+// disk.
 func (c Config) cacheBounds() dockerfile.CacheBounds {
 	bounds := dockerfile.CacheBounds{MaxBytes: c.Cache.MaxBytes, MinFree: c.Cache.MinFree}
 	var disk unix.Statfs_t
@@ -170,5 +188,6 @@ func (c Config) cacheBounds() dockerfile.CacheBounds {
 	if bounds.MinFree == 0 {
 		bounds.MinFree = tenth
 	}
+	bounds.MaxBytes /= 2
 	return bounds
 }

@@ -72,6 +72,12 @@ func leftOver(tb testing.TB, l layout.Layout, needed ...string) {
 			tb.Errorf("mount left over: %s", line)
 		}
 	}
+	states, _ := filepath.Glob("/run/runc/*/state.json")
+	for _, file := range states {
+		if data, err := os.ReadFile(file); err == nil && strings.Contains(string(data), l.Run) {
+			tb.Errorf("container left over: %s", file)
+		}
+	}
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*" + worker.Cgroup(l) + "/*/")
 	more, _ := filepath.Glob("/sys/fs/cgroup/*" + worker.Cgroup(l) + "/buildkit/*/")
 	for _, g := range append(groups, more...) {

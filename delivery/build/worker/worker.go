@@ -80,6 +80,7 @@ func (w *Worker) Run(ctx context.Context, l net.Listener) error {
 	group.Go(func() error {
 		select {
 		case <-idle.expired():
+			m.tidy(gctx)
 			w.log.Info("idle: the builder ends")
 		case <-gctx.Done():
 			cancel()

@@ -257,25 +257,33 @@ const grace = time.Minute
 
 // sweep removes folders without a segment and files that a crash left unfinished.
 func (l *Logs) sweep(ctx context.Context) error {
-	var folders []string
+	type folder struct {
+		dir      string
+		modified time.Time // before anything was removed from it
+	}
+	var folders []folder
+	add := func(dir string) {
+		if info, err := os.Stat(dir); err == nil {
+			folders = append(folders, folder{dir, info.ModTime()})
+		}
+	}
 	err := (&filter{}).walk(l.root, l.root, 0, func(dir string, level int) error {
 		if level > 0 {
-			folders = append(folders, dir)
+			add(dir)
 		}
 		return ctx.Err()
 	}, func(p place) error {
-		folders = append(folders, p.dir)
+		add(p.dir)
 		return sweepFiles(p.dir)
 	})
 	if err != nil {
 		return maru.Errorf(maru.Internal, "sweep logs: %w", err)
 	}
-	for _, dir := range slices.Backward(folders) { // the deeper ones come later
-		info, err := os.Stat(dir)
-		if err != nil || time.Since(info.ModTime()) < grace {
+	for _, f := range slices.Backward(folders) { // the deeper ones come later
+		if time.Since(f.modified) < grace {
 			continue
 		}
-		err = os.Remove(dir)
+		err := os.Remove(f.dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, fs.ErrExist) {
 			return maru.Errorf(maru.Internal, "sweep logs: %w", err)
 		}

@@ -48,24 +48,16 @@ const pollInterval = 250 * time.Millisecond
 func (h *hub) watch() *watch {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	w := &watch{hub: h, signal: make(chan struct{}, 1), dirty: map[string]bool{}}
 	h.users++
-	if h.file == nil {
-		clear(h.folders)
-		clear(h.names)
-		fd, err := -1, error(nil)
-		if !h.polling {
-			fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if h.file == nil && !h.polling {
+		if fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err == nil {
+			clear(h.folders)
+			clear(h.names)
+			h.file, h.done = os.NewFile(uintptr(fd), "inotify"), make(chan struct{})
+			go h.read(h.file, h.done)
 		}
-		if err != nil || h.polling {
-			w.polling = true
-			return w
-		}
-		h.file = os.NewFile(uintptr(fd), "inotify")
-		h.done = make(chan struct{})
-		go h.read(h.file, h.done)
 	}
-	return w
+	return &watch{hub: h, signal: make(chan struct{}, 1), dirty: map[string]bool{}, polling: h.file == nil}
 }
 
 // add begins to watch a folder. What happens in it from now on is told; of one that is gone, nothing.

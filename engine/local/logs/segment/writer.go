@@ -62,7 +62,7 @@ func NewWriter(dir string, attempt int, opts Options) (*Writer, error) {
 	if attempt < 1 {
 		return nil, errors.New("log writer: attempts count from 1")
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	segments, err := List(dir)
@@ -225,7 +225,7 @@ func (w *Writer) open() error {
 	}
 	f, err := w.create()
 	if errors.Is(err, fs.ErrNotExist) { // a clean-up took the folder
-		if err = os.MkdirAll(w.dir, 0o750); err == nil {
+		if err = makeDir(w.dir); err == nil {
 			f, err = w.create()
 		}
 	}
@@ -251,6 +251,17 @@ func (w *Writer) open() error {
 		w.file, w.size, w.opened = f, 0, w.last
 		return nil
 	}
+}
+
+// makeDir makes a folder, also when a clean-up removes empty ones above it meanwhile.
+func makeDir(dir string) error {
+	var err error
+	for range 3 {
+		if err = os.MkdirAll(dir, 0o750); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
 }
 
 func (w *Writer) create() (*os.File, error) {
