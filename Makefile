@@ -5,7 +5,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo demo-down test check generate
+.PHONY: help build demo demo-down test check generate install uninstall package vm-test
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,3 +38,18 @@ check: ## Formatting, vet, staticcheck, generated code fresh
 
 generate: ## Make the API's Go code from its contract
 	@scripts/generate.sh
+
+install: ## Put Maru in place under systemd (after make build; PREFIX, DESTDIR)
+	@scripts/install.sh install
+
+uninstall: ## Take out what make install put in place; data stays
+	@scripts/install.sh uninstall
+
+package: build ## Make the .deb and .tar.gz in dist (VERSION)
+	@VERSION="$(VERSION)" scripts/package.sh
+
+vm-test: ## Install, reboot, cut the power of, upgrade and remove Maru in a virtual machine (needs root)
+	@scripts/deps.sh build
+	@scripts/deps.sh vm
+	@scripts/embed.sh
+	go test -tags vm -count 1 -timeout 3h -v ./test/vm

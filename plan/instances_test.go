@@ -19,7 +19,7 @@ var began = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 func past(d time.Duration) time.Time { return began.Add(d) }
 
 // running gives a ready instance, changed.
-func alive(id string, change ...func(*plan.InstanceFacts)) plan.InstanceFacts {
+func lives(id string, change ...func(*plan.InstanceFacts)) plan.InstanceFacts {
 	f := plan.InstanceFacts{ID: id, State: plan.InstanceRunning, Ready: true, WasReady: true, Created: began.Add(-time.Hour)}
 	for _, c := range change {
 		c(&f)
@@ -75,8 +75,8 @@ func TestInstances(t *testing.T) {
 	}{
 		{name: "nothing wanted", want: service(0)},
 		{name: "from nothing", want: service(2), actions: "create, create"},
-		{name: "negative is none", want: service(-1), have: []plan.InstanceFacts{alive("a")}, actions: "drain a", phases: "a draining"},
-		{name: "as wanted", want: service(1), have: []plan.InstanceFacts{alive("a")}, phases: "a running"},
+		{name: "negative is none", want: service(-1), have: []plan.InstanceFacts{lives("a")}, actions: "drain a", phases: "a draining"},
+		{name: "as wanted", want: service(1), have: []plan.InstanceFacts{lives("a")}, phases: "a running"},
 		{
 			name: "new ones are started", want: service(2),
 			have:    []plan.InstanceFacts{{ID: "b", State: plan.InstanceNew}, {ID: "a", State: plan.InstanceNew}},
@@ -126,47 +126,47 @@ func TestInstances(t *testing.T) {
 		{name: "and gives up", now: past(time.Hour), want: onFailure, have: []plan.InstanceFacts{over("a", 3, true, began)}, phases: "a failed"},
 		{
 			name: "the newest of what serves goes last", want: service(2),
-			have:    []plan.InstanceFacts{alive("a"), alive("b", newer), over("c", 2, true, began), alive("d", unready)},
+			have:    []plan.InstanceFacts{lives("a"), lives("b", newer), over("c", 2, true, began), lives("d", unready)},
 			actions: "drain c, drain d", phases: "a running, b running, c draining, d draining",
 		},
 		{
-			name: "scaled down", want: service(1), have: []plan.InstanceFacts{alive("a"), alive("b", newer)},
+			name: "scaled down", want: service(1), have: []plan.InstanceFacts{lives("a"), lives("b", newer)},
 			actions: "drain b", phases: "a running, b draining",
 		},
 		{
-			name: "those that go are replaced", want: service(1), have: []plan.InstanceFacts{alive("a", draining)}, now: began,
+			name: "those that go are replaced", want: service(1), have: []plan.InstanceFacts{lives("a", draining)}, now: began,
 			actions: "create", phases: "a draining", next: past(plan.DefaultDrain),
 		},
 		{
-			name: "drained", want: removed, now: began, have: []plan.InstanceFacts{alive("a", draining, func(f *plan.InstanceFacts) { f.Drained = true })},
+			name: "drained", want: removed, now: began, have: []plan.InstanceFacts{lives("a", draining, func(f *plan.InstanceFacts) { f.Drained = true })},
 			actions: "stop a", phases: "a stopping",
 		},
 		{
-			name: "drain time is up", want: removed, now: past(plan.DefaultDrain), have: []plan.InstanceFacts{alive("a", draining)},
+			name: "drain time is up", want: removed, now: past(plan.DefaultDrain), have: []plan.InstanceFacts{lives("a", draining)},
 			actions: "stop a", phases: "a stopping",
 		},
 		{
-			name: "never ready needs no draining", want: removed, now: began, have: []plan.InstanceFacts{alive("a", draining, unready)},
+			name: "never ready needs no draining", want: removed, now: began, have: []plan.InstanceFacts{lives("a", draining, unready)},
 			actions: "stop a", phases: "a stopping",
 		},
 		{
-			name: "signaled", want: removed, now: began, have: []plan.InstanceFacts{alive("a", draining, signaled)},
+			name: "signaled", want: removed, now: began, have: []plan.InstanceFacts{lives("a", draining, signaled)},
 			phases: "a stopping", next: past(plan.DefaultGrace),
 		},
 		{
-			name: "grace is over", want: removed, now: past(plan.DefaultGrace), have: []plan.InstanceFacts{alive("a", draining, signaled)},
+			name: "grace is over", want: removed, now: past(plan.DefaultGrace), have: []plan.InstanceFacts{lives("a", draining, signaled)},
 			actions: "kill a", phases: "a stopping",
 		},
 		{
-			name: "killed", want: removed, now: began, have: []plan.InstanceFacts{alive("a", draining, signaled, killed)},
+			name: "killed", want: removed, now: began, have: []plan.InstanceFacts{lives("a", draining, signaled, killed)},
 			phases: "a stopping", next: past(5 * time.Second),
 		},
 		{
-			name: "killed in vain", want: removed, now: past(5 * time.Second), have: []plan.InstanceFacts{alive("a", draining, signaled, killed)},
+			name: "killed in vain", want: removed, now: past(5 * time.Second), have: []plan.InstanceFacts{lives("a", draining, signaled, killed)},
 			actions: "kill a", phases: "a stopping",
 		},
 		{
-			name: "being signaled", want: removed, now: past(time.Hour), have: []plan.InstanceFacts{alive("a", draining, signaled, busy)}, phases: "a stopping",
+			name: "being signaled", want: removed, now: past(time.Hour), have: []plan.InstanceFacts{lives("a", draining, signaled, busy)}, phases: "a stopping",
 		},
 		{
 			name: "ended while going", want: removed, have: []plan.InstanceFacts{func() plan.InstanceFacts {
@@ -176,17 +176,17 @@ func TestInstances(t *testing.T) {
 			}()}, actions: "delete a", phases: "a stopping",
 		},
 		{
-			name: "unhealthy", want: service(1), now: began, have: []plan.InstanceFacts{alive("a", func(f *plan.InstanceFacts) { f.Unhealthy = true })},
+			name: "unhealthy", want: service(1), now: began, have: []plan.InstanceFacts{lives("a", func(f *plan.InstanceFacts) { f.Unhealthy = true })},
 			actions: "stop a", phases: "a stopping",
 		},
 		{
 			name: "unhealthy and signaled", want: service(1), now: past(plan.DefaultGrace),
-			have:    []plan.InstanceFacts{alive("a", signaled, func(f *plan.InstanceFacts) { f.Unhealthy = true })},
+			have:    []plan.InstanceFacts{lives("a", signaled, func(f *plan.InstanceFacts) { f.Unhealthy = true })},
 			actions: "kill a", phases: "a stopping",
 		},
 		{
 			name: "unhealthy, and nobody would began it again", want: policy(maru.RestartNever),
-			have: []plan.InstanceFacts{alive("a", func(f *plan.InstanceFacts) { f.Unhealthy = true })}, phases: "a running",
+			have: []plan.InstanceFacts{lives("a", func(f *plan.InstanceFacts) { f.Unhealthy = true })}, phases: "a running",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

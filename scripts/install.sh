@@ -73,7 +73,7 @@ uninstall)
 	need_root
 	if live; then
 		systemctl disable --quiet maru.target 2>/dev/null || true
-		[ ! -x "$root/bin/maru" ] || "$root/bin/maru" shutdown --instances
+		[ ! -x "$root/bin/maru" ] || "$root/bin/maru" shutdown --stop-instances
 	fi
 	installed | while read -r file; do rm -f "$file"; done
 	cmp -s packaging/maru.env "$settings" && rm -f "$settings"

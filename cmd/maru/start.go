@@ -208,7 +208,7 @@ func shutdownCommand() *cobra.Command {
 	return command("shutdown", "End the platform on this machine",
 		`Shutdown ends the platform's processes. Instances run on, and the next start finds them.
 
-With --instances it also stops all instances, and takes away their networks and rules; all data stays,
+With --stop-instances it also stops all instances, and takes away their networks and rules; all data stays,
 and the next start starts them again.
 
 With --purge it also stops all instances and removes all that Maru has on this machine: data, volumes,
@@ -231,7 +231,7 @@ images, logs, networks, rules. There is no way back.`,
 			}
 			return nil
 		}, func(flags *pflag.FlagSet, _ *platform) {
-			flags.BoolVar(&instances, "instances", false, "also stop all instances; data stays")
+			flags.BoolVar(&instances, "stop-instances", false, "also stop all instances; data stays")
 			flags.BoolVar(&purge, "purge", false, "also stop all instances and remove all data of this installation")
 		})
 }

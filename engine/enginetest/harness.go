@@ -23,6 +23,7 @@ type harness struct {
 	ctx context.Context
 
 	mu      sync.Mutex
+	applied map[maru.WorkloadID]bool // also those that the watcher has not seen yet
 	seen    map[maru.WorkloadID]maru.Observation
 	past    map[maru.WorkloadID][]maru.Observation
 	synced  bool
@@ -37,7 +38,7 @@ func newHarness(t *testing.T, f Fixture) *harness {
 		f.Patience = 20 * time.Second
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &harness{T: t, Fixture: f, ctx: ctx}
+	h := &harness{T: t, Fixture: f, ctx: ctx, applied: map[maru.WorkloadID]bool{}}
 	t.Cleanup(func() {
 		cancel()
 		<-h.done
@@ -168,6 +169,9 @@ func mount(readOnly bool) func(*maru.Workload) {
 
 func (h *harness) apply(w maru.Workload) {
 	h.Helper()
+	h.mu.Lock()
+	h.applied[w.ID] = true
+	h.mu.Unlock()
 	if err := h.Engine.Apply(h.ctx, w); err != nil {
 		h.Fatalf("apply %s: %v", w.ID, err)
 	}
@@ -229,7 +233,10 @@ func names(o maru.Observation) []string {
 // removeAll leaves the engine empty.
 func (h *harness) removeAll() {
 	h.mu.Lock()
-	ids := slices.Collect(maps.Keys(h.seen))
+	for id := range h.seen {
+		h.applied[id] = true
+	}
+	ids := slices.Collect(maps.Keys(h.applied))
 	h.mu.Unlock()
 	drainer, _ := h.Engine.(maru.Drainer)
 	for _, id := range ids {

@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/runc/options"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -102,14 +104,15 @@ func (e *Engine) deleteTask(ctx context.Context, container string) error {
 		return err
 	}
 	task, err := loaded.Task(ctx, nil)
-	if errdefs.IsNotFound(err) {
-		return nil
+	if err == nil {
+		_, err = task.Delete(ctx, containerd.WithProcessKill)
 	}
-	if err != nil {
+	if !errdefs.IsNotFound(err) {
 		return err
 	}
-	_, err = task.Delete(ctx, containerd.WithProcessKill)
-	if errdefs.IsNotFound(err) {
+	// The shim of an engine that died while it deleted the task has none any more, but is still there.
+	_, err = e.daemon.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: container})
+	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
 		return nil
 	}
 	return err

@@ -61,7 +61,7 @@ func checkMirror(mirror string) error {
 		return maru.Errorf(maru.Invalid, "%w", err)
 	case u.Host == "":
 		return maru.Errorf(maru.Invalid, "%q has no host", mirror)
-	case u.Scheme == "https", u.Scheme == "http" && true:
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
 		return maru.WithHint(maru.Errorf(maru.Invalid, "%q is not encrypted", mirror), "use https; http is for loopback addresses")

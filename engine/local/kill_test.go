@@ -26,7 +26,7 @@ func TestSuiteOverTheWire(t *testing.T) {
 			Engine:  p.Client,
 			Image:   func(b enginetest.Behaviour) string { return images[b] },
 			Missing: missing,
-			Crash:   func(t *testing.T, instance string) { crash(t, cfg.Layout, instance) },
+			Crash:   func(t *testing.T, instance string) { killInstance(t, cfg.Layout, instance) },
 			Restart: func(t *testing.T) maru.Engine {
 				p.kill()
 				p = startProcess(t, cfg).wait()

@@ -69,8 +69,7 @@ func (e *Engine) load(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	mount.SetTempMountLocation(filepath.Join(e.cfg.Layout.Run, "tmpmounts"))
-	if _, err := mount.CleanupTempMounts(0); err != nil {
+	if err := cleanTempMounts(filepath.Join(e.cfg.Layout.Run, "tmpmounts")); err != nil {
 		e.log.Warn("unmount what an earlier engine left", "error", err)
 	}
 	redirectLog(e.log)
@@ -88,6 +87,23 @@ func (e *Engine) load(ctx context.Context) (err error) {
 		return fmt.Errorf("set up network: %w", err)
 	}
 	return e.adopt(ctx, wanted, records, exits)
+}
+
+// cleanTempMounts sets the folder for containerd's passing mounts, and ends those that an engine died in.
+func cleanTempMounts(folder string) error {
+	mount.SetTempMountLocation(folder)
+	if _, err := mount.CleanupTempMounts(0); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var failed []error
+	for _, entry := range entries {
+		failed = append(failed, os.Remove(filepath.Join(folder, entry.Name())))
+	}
+	return errors.Join(failed...)
 }
 
 func (e *Engine) programsFolder() string { return filepath.Join(e.cfg.Layout.RuntimeData(), "bin") }

@@ -25,7 +25,7 @@ func TestSuite(t *testing.T) {
 			Engine:   e,
 			Image:    func(b enginetest.Behaviour) string { return images[b] },
 			Missing:  missing,
-			Crash:    func(t *testing.T, instance string) { crash(t, cfg.Layout, instance) },
+			Crash:    func(t *testing.T, instance string) { killInstance(t, cfg.Layout, instance) },
 			Leftover: func(t *testing.T) []string { return leftover(t, cfg.Layout) },
 			Patience: patience,
 		}
@@ -44,8 +44,8 @@ func loadBehaviours(t testing.TB, e maru.Images) map[enginetest.Behaviour]string
 	return images
 }
 
-// crash kills the first process of an instance, as its shim sees it.
-func crash(t testing.TB, l layout.Layout, instance string) {
+// killInstance kills the first process of an instance, as its shim sees it.
+func killInstance(t testing.TB, l layout.Layout, instance string) {
 	t.Helper()
 	for _, pid := range instancePIDs(t, l, instance) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {

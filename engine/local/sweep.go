@@ -32,7 +32,7 @@ func (e *Engine) sweep(ctx context.Context, keep map[string]bool) error {
 		return err
 	}
 	var failed []error
-	failed = append(failed, e.sweepSnapshots(ctx, keep), e.sweepNetworks(ctx, instances), e.volumes.KeepAnonymous(instances))
+	failed = append(failed, e.sweepLeases(ctx), e.sweepSnapshots(ctx, keep), e.sweepNetworks(ctx, instances), e.volumes.KeepAnonymous(instances))
 	for _, name := range e.cgroups.Children(instanceCgroup(e.cfg.Layout)) {
 		if !keep[name] {
 			failed = append(failed, e.cgroups.Remove(path.Join(instanceCgroup(e.cfg.Layout), name)))
@@ -66,6 +66,30 @@ func (e *Engine) sweepContainers(ctx context.Context, keep map[string]bool) erro
 		group.Go(func() error { return e.reap(ctx, c.ID) })
 	}
 	return errors.Join(group.Wait(), bin.Clean(e.programsFolder(), programs))
+}
+
+// builderLabel marks the leases that the builder takes for itself.
+const builderLabel = "maru.cloud/builder"
+
+// sweepLeases removes the leases of calls that an engine died in. Those of the builder, which may be at
+// work, tell so; what has no end is no call's.
+func (e *Engine) sweepLeases(ctx context.Context) error {
+	ctx = inNamespace(ctx)
+	service := e.daemon.client.LeasesService()
+	found, err := service.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list leases: %w", err)
+	}
+	var failed []error
+	for _, l := range found {
+		if l.Labels["containerd.io/gc.expire"] == "" || l.Labels["buildkit/lease.temporary"] != "" || l.Labels[builderLabel] != "" {
+			continue
+		}
+		if err := service.Delete(ctx, l); err != nil && !errdefs.IsNotFound(err) {
+			failed = append(failed, fmt.Errorf("remove lease %s: %w", l.ID, err))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 func (e *Engine) sweepSnapshots(ctx context.Context, keep map[string]bool) error {

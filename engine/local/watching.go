@@ -47,7 +47,12 @@ func (w *workload) watch(t lifetime, inst *instance, a *attempt) {
 // watcher says what to ask of an attempt. Without a readiness probe an instance is ready as soon as
 // the first declared TCP port accepts a connection, or at once if there is none.
 func (w *workload) watcher(inst *instance, a *attempt) (probe.Watcher, bool) {
-	target := probe.Target{Address: probeAddress(a), Port: firstTCPPort(w.want.Ports)}
+	target := probe.Target{Address: probeAddress(a), Ports: tcpPorts(w.want.Ports)}
+	if len(target.Ports) > 0 {
+		target.Port = target.Ports[0]
+	} else {
+		target.Ports = tcpPorts(a.image.config.Ports)
+	}
 	target.Exec = func(ctx context.Context, args []string) (int, string, error) { return w.e.execProbe(ctx, a, args) }
 	watcher := probe.Watcher{Probes: w.want.Container.Probes, Target: target, Started: a.started, Ready: inst.ready}
 	if watcher.Probes.Ready == nil && target.Port != 0 && w.want.Kind != maru.Job {
@@ -63,13 +68,14 @@ func probeAddress(a *attempt) netip.Addr {
 	return a.addresses.V4
 }
 
-func firstTCPPort(ports []maru.Port) uint16 {
+func tcpPorts(ports []maru.Port) []uint16 {
+	var found []uint16
 	for _, port := range ports {
 		if port.Protocol == maru.TCP || port.Protocol == "" {
-			return port.Port
+			found = append(found, port.Port)
 		}
 	}
-	return 0
+	return found
 }
 
 // readiness takes in a change of readiness, unless it is of an attempt before or of one that is to go.

@@ -54,7 +54,7 @@ func TestLeavesAnEmptyDiskAloneForADay(t *testing.T) {
 		time.Sleep(24*time.Hour - time.Second)
 		synctest.Wait()
 		if d.images.Load() != 0 {
-			t.Errorf("cleaned %d times within a day", d.images)
+			t.Errorf("cleaned %d times within a day", d.images.Load())
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -80,7 +80,7 @@ func TestCleansAFullDiskOnceUntilItFillsFurther(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if d.images.Load() != 2 {
-			t.Errorf("cleaned %d times after it was filled further", d.images)
+			t.Errorf("cleaned %d times after it was filled further", d.images.Load())
 		}
 	})
 	if !strings.Contains(d.messages[0], "nearly full: removed 1 unused images with 5 MiB") {

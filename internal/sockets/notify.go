@@ -3,7 +3,6 @@ package sockets
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -16,31 +15,34 @@ const barrierTimeout = 10 * time.Second
 
 // send gives the parent a message in the manner of sd_notify(3), with a descriptor if file is not nil.
 func send(to, message string, file *os.File) error {
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: to, Net: "unixgram"})
+	if file == nil {
+		return sendRights(to, message, nil)
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = sendRights(to, message, unix.UnixRights(int(fd))) })
+	return errors.Join(err, failed)
+}
+
+func sendRights(to, message string, rights []byte) error {
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("notify the parent: %w", err)
 	}
-	defer conn.Close()
-	var rights []byte
-	if file != nil {
-		raw, err := file.SyscallConn()
-		if err != nil {
-			return err
+	defer unix.Close(socket)
+	for {
+		err := unix.Sendmsg(socket, []byte(message), rights, &unix.SockaddrUnix{Name: to}, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
 		}
-		var failed error
-		err = raw.Control(func(fd uintptr) {
-			rights = unix.UnixRights(int(fd))
-			_, _, failed = conn.WriteMsgUnix([]byte(message), rights, nil)
-		})
-		if err := errors.Join(err, failed); err != nil {
+		if err != nil {
 			return fmt.Errorf("notify the parent: %w", err)
 		}
 		return nil
 	}
-	if _, err := conn.Write([]byte(message)); err != nil {
-		return fmt.Errorf("notify the parent: %w", err)
-	}
-	return nil
 }
 
 // barrier returns when systemd has worked off all that was sent before, which it shows by closing a

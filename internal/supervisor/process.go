@@ -17,7 +17,7 @@ import (
 const (
 	markVariable = "MARU_PROCESS" // NAME:RUN, by which a process is found again
 	backoffFirst = 100 * time.Millisecond
-	backoffMost  = 10 * time.Second
+	backoffMost  = time.Second      // nothing is served meanwhile
 	steady       = 10 * time.Second // running this long forgets the failures before
 	readyTimeout = 15 * time.Second
 )

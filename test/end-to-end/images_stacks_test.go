@@ -51,7 +51,7 @@ services:
     shm_size: 128mb
     healthcheck:
       test: ["CMD-SHELL", "pg_isready -U app -d ledger"]
-      interval: 2s
+      interval: 5s
       timeout: 5s
       retries: 10
   migrate:

@@ -142,10 +142,13 @@ func (m *Machine) Up(environment ...string) error {
 	return m.platform(environment, "start", "--detach")
 }
 
+// Stop ends the platform's processes. Instances run on.
+func (m *Machine) Stop() error { return m.platform(nil, "shutdown") }
+
 // Purge stops the platform and fails when something of it is left on the machine.
 func (m *Machine) Purge() error {
 	failed := []error{m.platform(nil, "shutdown", "--purge")}
-	for _, left := range m.Leftovers(nil) {
+	for _, left := range m.Leftovers(context.Background(), nil) {
 		failed = append(failed, fmt.Errorf("left after shutdown --purge: %s", left))
 	}
 	for _, folder := range []string{m.Layout.Data, m.Layout.Run} {

@@ -1,34 +1,35 @@
 package host
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/engine/local/cgroup"
 )
 
-// Leftovers gives what is on the machine, of this installation, that belongs to none of the instances
-// with these IDs: processes, mounts, cgroups, interfaces, addresses in rules, files.
-func (m *Machine) Leftovers(instances []string) []string {
-	known := func(text string) bool {
-		for _, id := range instances {
-			if strings.Contains(text, id) {
-				return true
-			}
-		}
-		return false
-	}
+// Leftovers gives what is on the machine, of this installation, that belongs to none of these
+// instances: processes, mounts, cgroups, interfaces, routes, addresses in rules, files, and while the
+// runtime runs containers, file systems and leases.
+func (m *Machine) Leftovers(ctx context.Context, instances []Instance) []string {
 	var left []string
-	for _, find := range []func() []string{m.shims, m.cgroups, m.mounts, m.files} {
-		for _, thing := range find() {
-			if !known(thing) {
-				left = append(left, thing)
-			}
+	things := slices.Concat(m.shims(), m.cgroups(), m.mounts(), m.files(), m.containers(ctx))
+	for _, thing := range things {
+		if !slices.ContainsFunc(instances, func(i Instance) bool { return strings.Contains(thing, i.ID) }) {
+			left = append(left, thing)
+		}
+	}
+	for _, thing := range slices.Concat(m.routes(), m.rules()) {
+		if !slices.ContainsFunc(instances, func(i Instance) bool { return strings.HasSuffix(thing, " "+i.AddressV4) }) {
+			left = append(left, thing)
 		}
 	}
 	return append(left, m.interfaces(len(instances))...)
@@ -36,15 +37,23 @@ func (m *Machine) Leftovers(instances []string) []string {
 
 func (m *Machine) shims() []string {
 	var found []string
-	for pid, line := range commandLines() {
-		if strings.Contains(line, "containerd-shim-maru") && strings.Contains(line, m.Layout.Run) {
-			found = append(found, fmt.Sprintf("process %d %s", pid, strings.ReplaceAll(line, "\x00", " ")))
-		}
+	for pid, line := range m.shimLines() {
+		found = append(found, fmt.Sprintf("process %d %s", pid, strings.ReplaceAll(line, "\x00", " ")))
 	}
 	return found
 }
 
-// cgroups gives the cgroups of attempts.
+// ShimPIDs gives the shims of the instances.
+func (m *Machine) ShimPIDs() []int { return slices.Collect(maps.Keys(m.shimLines())) }
+
+func (m *Machine) shimLines() map[int]string {
+	lines := commandLines()
+	maps.DeleteFunc(lines, func(_ int, line string) bool {
+		return !strings.Contains(line, "containerd-shim-maru") || !strings.Contains(line, m.Layout.Run)
+	})
+	return lines
+}
+
 func (m *Machine) cgroups() []string {
 	groups, err := cgroup.Open()
 	if err != nil {
@@ -100,11 +109,30 @@ func (m *Machine) interfaces(wanted int) []string {
 	var found []string
 	for _, link := range links {
 		if link.Type() == "veth" && strings.HasPrefix(link.Attrs().Name, m.Layout.Name) {
-			found = append(found, "interface "+link.Attrs().Name)
+			found = append(found, link.Attrs().Name)
 		}
 	}
 	if len(found) <= wanted {
 		return nil
 	}
 	return []string{fmt.Sprintf("%d interfaces for %d instances: %s", len(found), wanted, strings.Join(found, ", "))}
+}
+
+// routes gives the routes to instances.
+func (m *Machine) routes() []string {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	instances := maru.DefaultRanges().InstancesV4
+	var found []string
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue
+		}
+		if ones, bits := r.Dst.Mask.Size(); ones == bits && contains(instances, r.Dst.IP.To4()) {
+			found = append(found, "route to "+r.Dst.IP.String())
+		}
+	}
+	return found
 }

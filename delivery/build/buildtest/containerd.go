@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +18,8 @@ import (
 	srvconfig "github.com/containerd/containerd/v2/cmd/containerd/server/config"
 	"github.com/containerd/containerd/v2/version"
 	"github.com/containerd/log"
+	"github.com/containerd/plugin"
+	"github.com/containerd/plugin/registry"
 
 	// The plug-ins that the runtime's containerd has, as far as builds need them.
 	_ "github.com/containerd/containerd/v2/core/runtime/v2"
@@ -52,7 +56,7 @@ import (
 const Namespace = "maru"
 
 // Containerd starts containerd inside the test process, in folders of its own, for as long as the test
-// runs. Its plug-ins are registered once a process, so there is one at a time.
+// runs. There is one at a time.
 func Containerd(tb testing.TB) (layout.Layout, *containerd.Client) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
@@ -78,8 +82,20 @@ func Containerd(tb testing.TB) (layout.Layout, *containerd.Client) {
 	return l, client
 }
 
+// registered are the plug-ins that the packages above registered. The registry is global and takes none
+// twice, so that each containerd begins with a fresh one.
+var registered = sync.OnceValue(func() []plugin.Registration {
+	all := registry.Graph(func(*plugin.Registration) bool { return false })
+	return slices.DeleteFunc(all, func(r plugin.Registration) bool { return strings.Contains(r.ID, "prometheus") })
+})
+
 func start(l layout.Layout) (func(), *containerd.Client, error) {
 	_ = log.SetLevel("error")
+	all := registered()
+	registry.Reset()
+	for i := range all {
+		registry.Register(&all[i])
+	}
 	cfg := &srvconfig.Config{
 		Version: version.ConfigVersion,
 		Root:    l.ContainerdData(),

@@ -17,24 +17,23 @@ import (
 	"github.com/marucloud/maru/internal/atomicfile"
 )
 
-// publicDatabase is the Go project's checksum database, and its key as the Go command has it.
-const (
-	publicDatabase    = "sum.golang.org"
-	publicDatabaseKey = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
-)
+// publicDatabase is the name and key of the Go project's checksum database, as the Go command has them.
+const publicDatabase = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
 
 // checksums looks the hashes of modules up in the checksum database, which proves by its log that
 // everybody is told the same.
 type checksums struct {
 	fetch *fetcher
+	key   string // of the database, beginning with its name
 	root  string // folder of the database's latest tree and tiles
 	log   *slog.Logger
 }
 
 // lookup gives the h1 hash of a module's zip.
 func (c *checksums) lookup(ctx context.Context, module, version string) (string, error) {
+	name, _, _ := strings.Cut(c.key, "+")
 	ops := databaseOps{checksums: c, remote: func(path string) ([]byte, error) {
-		body, err := c.fetch.database(ctx, publicDatabase, path)
+		body, err := c.fetch.database(ctx, name, path)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +69,7 @@ func (o databaseOps) ReadRemote(path string) ([]byte, error) { return o.remote(p
 // ReadConfig reads the key, or the latest known tree: empty at first.
 func (c *checksums) ReadConfig(file string) ([]byte, error) {
 	if file == "key" {
-		return []byte(publicDatabaseKey), nil
+		return []byte(c.key), nil
 	}
 	data, err := os.ReadFile(c.path(file))
 	if errors.Is(err, os.ErrNotExist) {

@@ -70,7 +70,7 @@ func New(root string, images Images, sandbox *sandbox.Runner, getenv func(string
 		bases:    map[string]imagestore.Layer{},
 	}
 	b.slots = semaphore.NewWeighted(b.parallel)
-	sums := &checksums{fetch: fetch, root: b.path("sumdb"), log: log}
+	sums := &checksums{fetch: fetch, key: publicDatabase, root: b.path("sumdb"), log: log}
 	b.toolchains = &toolchains{root: b.path("toolchains"), fetch: fetch, sums: sums, log: log}
 	b.setup = sync.OnceValue(b.makeFolders)
 	return b, nil

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -35,6 +37,13 @@ func New(client *containerd.Client, snapshotter string) *Store {
 	return &Store{client: client, snapshotter: snapshotter}
 }
 
+// leaseLabel marks leases as the builder's: an engine that starts meanwhile leaves them alone.
+const leaseLabel = "maru.cloud/builder"
+
+func (s *Store) lease(ctx context.Context) (context.Context, func(context.Context) error, error) {
+	return s.client.WithLease(ctx, leases.WithRandomID(), leases.WithExpiration(time.Hour), leases.WithLabel(leaseLabel, "true"))
+}
+
 // Layer is an uncompressed layer. Its digest is therefore also that of its content.
 type Layer struct {
 	Digest digest.Digest
@@ -44,7 +53,7 @@ type Layer struct {
 
 // Put stores an image and gives it its names, and for each one the name with its digest.
 func (s *Store) Put(ctx context.Context, names []string, manifest, config []byte, layers []Layer) (maru.Image, error) {
-	ctx, done, err := s.client.WithLease(ctx)
+	ctx, done, err := s.lease(ctx)
 	if err != nil {
 		return maru.Image{}, fmt.Errorf("lease: %w", err)
 	}
@@ -83,7 +92,7 @@ func write(ctx context.Context, cs content.Store, open func() io.Reader, d ocisp
 
 // Name gives further names to the image of the digest. NotFound: it, or a part of it, is gone.
 func (s *Store) Name(ctx context.Context, dgst string, names []string) (maru.Image, error) {
-	ctx, done, err := s.client.WithLease(ctx)
+	ctx, done, err := s.lease(ctx)
 	if err != nil {
 		return maru.Image{}, fmt.Errorf("lease: %w", err)
 	}

@@ -30,7 +30,7 @@ func (l *Logs) Run(ctx context.Context) error {
 	again := time.NewTicker(l.cfg.Interval)
 	defer again.Stop()
 	for {
-		if err := l.Compress(ctx); err != nil && ctx.Err() == nil {
+		if err := l.compress(ctx); err != nil && ctx.Err() == nil {
 			l.log.Warn("logs could not be compressed", "error", err)
 		}
 		removed, err := l.Retain(ctx)
@@ -92,8 +92,8 @@ func (l *Logs) scan(ctx context.Context, f *filter) ([]kept, error) {
 // smallest is what is worth compressing.
 const smallest = 64 << 10
 
-// Compress compresses the segments that are complete. Run does it by itself.
-func (l *Logs) Compress(ctx context.Context) error {
+// compress compresses the segments that are complete.
+func (l *Logs) compress(ctx context.Context) error {
 	all, err := l.scan(ctx, &filter{})
 	if err != nil {
 		return maru.Errorf(maru.Internal, "compress logs: %w", err)
@@ -206,20 +206,6 @@ func (l *Logs) Retain(ctx context.Context) (Removed, error) {
 		}
 	}
 	removed, err := l.remove(gone)
-	return removed, errors.Join(err, l.sweep(ctx))
-}
-
-// Remove deletes the logs of everything in the scope that is not running; empty parts match all.
-func (l *Logs) Remove(ctx context.Context, scope maru.Scope) (Removed, error) {
-	f, err := newFilter(maru.LogQuery{Scope: scope})
-	if err != nil {
-		return Removed{}, err
-	}
-	all, err := l.scan(ctx, &f)
-	if err != nil {
-		return Removed{}, maru.Errorf(maru.Internal, "remove logs: %w", err)
-	}
-	removed, err := l.remove(slices.DeleteFunc(all, func(k kept) bool { return k.live }))
 	return removed, errors.Join(err, l.sweep(ctx))
 }
 

@@ -51,7 +51,7 @@ func TestCompress(t *testing.T) {
 	dir := l.Dir(shop.Service("web").Workload("1"), "web-1-ended")
 	info, err := os.Stat(filepath.Join(dir, "000001-000001.log"))
 	check(t, err)
-	check(t, l.Compress(t.Context()))
+	check(t, l.compress(t.Context()))
 	packedAll := func() {
 		t.Helper()
 		all, err := l.scan(t.Context(), &filter{})
@@ -83,7 +83,7 @@ func TestCompress(t *testing.T) {
 	if after := read(t, l, maru.LogQuery{}); len(after) != len(before) {
 		t.Errorf("%d lines became %d", len(before), len(after))
 	}
-	check(t, l.Compress(t.Context()))
+	check(t, l.compress(t.Context()))
 	packedAll()
 	if strings.Contains(files(t, l), "web-1-ended/000001-000001.log ") {
 		t.Error("both remain")
@@ -191,24 +191,6 @@ func TestSweep(t *testing.T) {
 }
 
 var other = maru.Scope{Project: "default", Environment: "production", App: "other"}
-
-func TestRemove(t *testing.T) {
-	l := newLogs(t, Config{})
-	write(t, l, "web", "web-1-a", 1, "a\n")
-	live(t, l, "web-1-live", "b\n", segment.Options{})
-	w, err := segment.NewWriter(l.Dir(other.Service("web").Workload("1"), "web-1-o"), 1, segment.Options{})
-	check(t, err)
-	check(t, w.Copy(segment.Stdout, strings.NewReader("c\n")))
-	check(t, w.Close())
-	removed, err := l.Remove(t.Context(), shop)
-	check(t, err)
-	if removed.Segments != 1 || removed.Instances != 1 {
-		t.Errorf("%+v", removed)
-	}
-	if got := strings.Join(read(t, l, maru.LogQuery{}), " "); got != "b c" {
-		t.Errorf("remains: %s", got)
-	}
-}
 
 func TestRun(t *testing.T) {
 	l := newLogs(t, Config{Interval: time.Millisecond, MaxBytes: 100 << 10})

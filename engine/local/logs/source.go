@@ -161,18 +161,19 @@ func (s *scanner) lastEnd() (int64, error) {
 	return 0, nil
 }
 
-// seek moves to the first record that is not before t, by bisection: times never decrease.
-func (s *scanner) seek(t time.Time) error {
+// seek moves to the first record that is not before t, by bisection: times never decrease. It is
+// false when there is none, and then moves to the end.
+func (s *scanner) seek(t time.Time) (bool, error) {
 	size, err := s.src.Size()
 	if err != nil {
-		return err
+		return false, err
 	}
 	low, high := int64(0), size // a record that begins below low is before t; one from high on is not
 	for low < high {
 		mid := low + (high-low)/2
 		begin, at, ok, err := s.recordFrom(mid, high)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if ok && at.Before(t) {
 			low = begin + 1
@@ -181,14 +182,11 @@ func (s *scanner) seek(t time.Time) error {
 		}
 	}
 	begin, _, ok, err := s.recordFrom(low, size)
-	if err != nil {
-		return err
-	}
-	if !ok {
+	if err == nil && !ok {
 		begin, err = s.lastEnd()
 	}
 	s.off = begin
-	return err
+	return ok, err
 }
 
 // recordFrom gives the place and time of the first record that begins in [from, until).

@@ -158,11 +158,13 @@ func (s *stream) seekTime(t time.Time) error {
 		if !ok {
 			continue
 		}
-		if err := s.scan.seek(t); err != nil {
+		found, err := s.scan.seek(t)
+		if err != nil {
 			return err
 		}
-		s.at = position{f.Attempt, f.Number, s.scan.off}
-		return nil
+		if s.at = (position{f.Attempt, f.Number, s.scan.off}); found {
+			return nil
+		}
 	}
 	return nil
 }

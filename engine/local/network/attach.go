@@ -140,16 +140,6 @@ func (n *Network) intact(a attachment) bool {
 	return err == nil
 }
 
-// Netns gives the path of an attached instance's network namespace, or NotFound.
-func (n *Network) Netns(id string) (string, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if _, ok := n.attached[id]; !ok {
-		return "", maru.Errorf(maru.NotFound, "instance %q has no network", id)
-	}
-	return n.netnsPath(id), nil
-}
-
 // Detach cuts the instance off and gives its addresses back, to be reused after a while. The rest is
 // removed later, by Run. Detaching what is not attached is no error.
 func (n *Network) Detach(_ context.Context, id string) error {

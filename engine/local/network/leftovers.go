@@ -35,6 +35,10 @@ func (l *leftovers) add(more leftovers) {
 
 func (l *leftovers) empty() bool { return len(l.links)+len(l.addresses)+len(l.udp) == 0 }
 
+// gatherTime is how long to wait for more leftovers after the first: looking through the kernel's
+// connections takes milliseconds, however few there are.
+const gatherTime = 50 * time.Millisecond
+
 // poke lets Run look for leftovers.
 func (n *Network) poke() {
 	select {
@@ -153,6 +157,7 @@ func (n *Network) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-n.wake:
+			wait(ctx, gatherTime)
 		case <-firewalls:
 			n.recheck(ctx)
 		case <-again.C:

@@ -82,8 +82,10 @@ func (n *Network) connectHost(a attachment) error {
 	if err != nil {
 		return fmt.Errorf("link %s: %w", a.Link, err)
 	}
-	if err := writeSysctl("ipv4/conf/"+a.Link+"/rp_filter", "1"); err != nil {
-		return err
+	for _, setting := range []string{"rp_filter", "forwarding"} {
+		if err := writeSysctl("ipv4/conf/"+a.Link+"/"+setting, "1"); err != nil {
+			return err
+		}
 	}
 	if err := bringUp(n.host, link, len(n.addresses(a)) > 1); err != nil {
 		return fmt.Errorf("link %s up: %w", a.Link, err)

@@ -30,6 +30,7 @@ const insideEnv = "MARU_NETWORK_TEST_INSIDE"
 // the machine. Each test has the machine to itself.
 func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) == "" && os.Getuid() == 0 {
+		runtime.LockOSThread() // the other process ends with this thread
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Env = append(os.Environ(), insideEnv+"=1")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

@@ -31,7 +31,8 @@ const maxAnswer = 200
 // Target is whom to ask.
 type Target struct {
 	Address netip.Addr
-	Port    uint16 // the first declared TCP port, for probes that name none
+	Port    uint16   // the first declared TCP port, for probes that name none
+	Ports   []uint16 // all declared TCP ports, else those that the image names
 	// Exec runs a command in the instance and gives its exit code and the end of its output.
 	Exec func(ctx context.Context, args []string) (code int, output string, err error)
 }
@@ -123,6 +124,18 @@ func askTCP(ctx context.Context, at netip.AddrPort) (string, bool) {
 	}
 	_ = conn.Close()
 	return "accepts connections", true
+}
+
+// accepts tells whether one of the ports accepts connections. Without one there is nothing to wait for.
+func (t Target) accepts(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeoutCause(ctx, DefaultTimeout, errors.New("a port that takes longer is not open"))
+	defer cancel()
+	for _, port := range t.Ports {
+		if _, ok := askTCP(ctx, netip.AddrPortFrom(t.Address, port)); ok {
+			return true
+		}
+	}
+	return len(t.Ports) == 0
 }
 
 func askGRPC(ctx context.Context, service string, at netip.AddrPort) (string, bool) {

@@ -15,6 +15,7 @@ const (
 	DefaultStartInterval = time.Second      // not ready any more, without an interval of its own
 	DefaultFailures      = 3
 	firstInterval        = 10 * time.Millisecond // grows until first ready
+	setUpTime            = 10 * time.Second      // in which a command that passes may speak of something else than the server
 )
 
 // Watcher keeps asking one attempt of an instance.
@@ -51,6 +52,9 @@ func (w Watcher) watch(ctx context.Context, p maru.Probe, readiness, liveness bo
 	told := ""
 	for {
 		answer, ok := Ask(ctx, p, w.Target)
+		if ok && s.early(time.Now()) && !w.Target.accepts(ctx) {
+			answer, ok = answer+", but no port accepts connections yet", false
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -120,6 +124,17 @@ func (s *series) add(now time.Time, ok bool) (dead bool) {
 	s.counted = now
 	s.deaths++
 	return s.deaths >= s.limit()
+}
+
+// early tells whether a command is asked before anybody who wrote it for other platforms expects it
+// to be: those ask after an interval for the first time. Images of databases set themselves up with
+// a server that answers on a local socket only, which such commands take for the real one.
+func (s *series) early(now time.Time) bool {
+	first := s.steady()
+	if s.probe.StartInterval > 0 {
+		first = s.probe.StartInterval
+	}
+	return len(s.probe.Exec) > 0 && !s.succeeded && now.Before(s.started.Add(max(first, setUpTime)))
 }
 
 // interval is how long to wait before asking again.

@@ -56,7 +56,7 @@ func main() {
 	}
 }
 
-// command runs instead of the server: "write PATH TEXT", "read PATH", "link PATH", "list PATH", "fail", "count N", "exit CODE",
+// command runs instead of the server: "write PATH TEXT", "read PATH", "get URL", "link PATH", "list PATH", "fail", "count N", "exit CODE", "idle",
 // "copy" (standard input to output), "id", "try WHAT…", "spin", "multiply" and "devour UNTIL".
 func command(args []string) int {
 	switch {
@@ -72,6 +72,8 @@ func command(args []string) int {
 			return 1
 		}
 		os.Stdout.Write(data)
+	case args[0] == "get" && len(args) == 2:
+		return get(args[1])
 	case args[0] == "link" && len(args) == 2:
 		target, err := os.Readlink(args[1])
 		if err != nil {
@@ -94,6 +96,10 @@ func command(args []string) int {
 		count(os.Stdout, n)
 	case args[0] == "sleep":
 		select {}
+	case args[0] == "idle":
+		ctx, stop := untilSignal()
+		defer stop()
+		<-ctx.Done()
 	case args[0] == "exit" && len(args) == 2:
 		code, _ := strconv.Atoi(args[1])
 		return code

@@ -65,6 +65,22 @@ func answerUDP(conn net.PacketConn, host string) {
 	}
 }
 
+// get fails unless the URL answers with 200.
+func get(url string) int {
+	client := http.Client{Timeout: 2 * time.Second}
+	response, err := client.Get(url)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		fmt.Fprintln(os.Stderr, "told to fail: answered", response.StatusCode)
+		return 1
+	}
+	return 0
+}
+
 // kept are connections that outlive the request that opened them.
 var kept sync.Map
 

@@ -261,7 +261,7 @@ func TestWriterFullDisk(t *testing.T) {
 	room = 1000
 	say("six\n")
 	want := "stdout false one\nstdout false two\nstderr false maru: 3 lines (16 bytes) were dropped here: no space left on device\nstdout false six\n"
-	if got := text(records(t, dir)); strings.ReplaceAll(got, "13 bytes", "16 bytes") != want {
+	if got := text(records(t, dir)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
@@ -292,7 +292,7 @@ func TestWriterFullFileSystem(t *testing.T) {
 	}
 	after := records(t, dir)[len(before):]
 	want := fmt.Sprintf("maru: %d lines (%d bytes) were dropped here: no space left on device", 10_000-len(before), (10_000-len(before))*11)
-	if len(after) != 2 || string(after[0].Line) != want && !strings.HasPrefix(string(after[0].Line), fmt.Sprintf("maru: %d lines", 10_000-len(before))) || string(after[1].Line) != "again" {
+	if len(after) != 2 || string(after[0].Line) != want || string(after[1].Line) != "again" {
 		t.Errorf("got\n%swant %s", text(after), want)
 	}
 }
