@@ -117,6 +117,8 @@ func (s *shell) checkOutput() error {
 // misuse is a command that was typed wrongly.
 type misuse struct{ error }
 
+func (m misuse) Unwrap() error { return m.error }
+
 // Execute runs the command that the arguments name, shows its error, and gives the exit code.
 func Execute(ctx context.Context, root *cobra.Command, args ...string) int {
 	if args != nil {

@@ -96,8 +96,8 @@ func (s *shell) streamLogs(ctx context.Context, connected *client.Client, reques
 			return err
 		}
 		if len(request.After) > 0 {
-			request.Tail = 0 // what is not named by After began meanwhile
-			request.Since = printer.latest
+			// Instances that After does not name began meanwhile, or wrote nothing that was shown.
+			request.Tail, request.Since = 0, printer.first
 		}
 		select {
 		case <-time.After(logRetry):
@@ -112,11 +112,13 @@ type logPrinter struct {
 	options logOptions
 	style   style
 	started map[string]bool // instances whose present line is not complete
-	latest  timestamp
+	first   timestamp       // of the first entry that was shown
 }
 
 func (p *logPrinter) print(e *maruv1.LogEntry) error {
-	p.latest = e.Time
+	if p.first == nil {
+		p.first = e.Time
+	}
 	if p.output == "json" {
 		return p.printLine(e)
 	}

@@ -130,6 +130,10 @@ func reloadUnit(ctx context.Context, process string) error {
 
 // stopUnits ends all that systemd runs of the platform, the sockets too.
 func stopUnits(ctx context.Context) error {
-	_, err := systemctl(ctx, "stop", "maru.target", "maru-*.service", "maru-*.socket")
-	return err
+	if _, err := systemctl(ctx, "stop", "maru.target", "maru-*.service", "maru-*.socket"); err != nil {
+		return err
+	}
+	// Predecessors of the proxy may be draining still. Where there are none this fails.
+	_, _ = systemctl(ctx, "kill", "--signal=SIGKILL", unitOf("proxy"))
+	return nil
 }

@@ -52,12 +52,16 @@ func BenchmarkStart(b *testing.B) {
 			id := fmt.Sprintf("%s-%d", testName, len(took))
 			began := time.Now()
 			cmd := exec.Command(programs.Runc, "--root", filepath.Join(bundle, "state"), "run", "--bundle", bundle, id)
+			cmd.Stderr = os.Stderr
 			if err := cmd.Start(); err != nil {
 				b.Fatal(err)
 			}
 			for {
 				if _, err := get("http://127.0.0.1:8080/"); err == nil {
 					break
+				}
+				if time.Since(began) > patience {
+					b.Fatal("runc's container does not answer")
 				}
 			}
 			took = append(took, time.Since(began))
@@ -87,7 +91,7 @@ func stopNow(b *testing.B, e *local.Engine, id maru.WorkloadID, instance string)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if o.Gone || o.Synced && len(o.Instances) == 0 {
+		if o.Workload == id && o.Gone {
 			return
 		}
 	}

@@ -84,12 +84,15 @@ type Parent struct {
 	notify string
 }
 
+// ProcessMark is the environment variable by which the supervisor finds its processes again.
+const ProcessMark = "MARU_PROCESS"
+
 // FromParent takes what the parent process handed to this one, and clears the environment that told
 // of it, so that further children don't take it for theirs. LISTEN_PID, when set, must be this process.
 func FromParent() (Parent, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	p := Parent{Files: map[string]*os.File{}, notify: os.Getenv("NOTIFY_SOCKET")}
-	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"} {
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", ProcessMark} {
 		if err := os.Unsetenv(name); err != nil {
 			return p, err
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	markVariable = "MARU_PROCESS" // NAME:RUN, by which a process is found again
+	markVariable = sockets.ProcessMark // NAME:RUN
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = time.Second      // nothing is served meanwhile
 	steady       = 10 * time.Second // running this long forgets the failures before

@@ -63,7 +63,7 @@ func (o options) measure(ctx context.Context) error {
 		name string
 		do   func(context.Context, options) ([]row, error)
 	}{
-		{"start", measureStart}, {"instance", measureInstance}, {"many", measureMany}, {"unchanged", measureUnchanged},
+		{"start", measureStart}, {"instance", measureInstance}, {"many", measureMany}, {"same", measureUnchanged},
 		{"changed", measureChanged}, {"successor", measureSuccessor}, {"control", measureControl},
 	} {
 		if !strings.Contains(m.name, o.only) {

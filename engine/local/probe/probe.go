@@ -177,7 +177,7 @@ func failure(err error) string {
 	switch {
 	case strings.Contains(text, "connection refused"):
 		return "refuses connections"
-	case strings.Contains(text, "malformed HTTP response"):
+	case strings.Contains(text, "malformed HTTP response"), strings.Contains(text, "readLoopPeekFailLocked"): // spoke first
 		return "does not speak HTTP"
 	}
 	return "failed: " + shorten(text)
