@@ -118,6 +118,9 @@ func (s *shell) awaitReady(ctx context.Context, call appCall, services []string)
 				continue
 			}
 			line += fmt.Sprintf("%s: %d of %d ready %s\n", service.Name, service.Ready, service.Wanted, service.Message)
+			if service.State == "done" {
+				continue // it ran to its end and is not ready for anything any more
+			}
 			if service.Ready != service.Wanted || len(service.Instances) != int(service.Wanted) {
 				settled = false
 			}

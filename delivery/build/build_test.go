@@ -168,6 +168,8 @@ func TestCheck(t *testing.T) {
 		"git":                 {with(func(r *build.Request) { r.Build.Context = "https://example.com/x.git" }), "", ""},
 		"git and Go":          {with(func(r *build.Request) { r.Build.Context = "git@example.com:x"; r.Build.Go = &maru.GoBuild{} }), maru.Unsupported, "Go program"},
 		"Dockerfile and Go":   {with(func(r *build.Request) { r.Build.Dockerfile = "D"; r.Build.Go = &maru.GoBuild{} }), maru.Invalid, "both"},
+		"Dockerfile outside":  {with(func(r *build.Request) { r.Build.Dockerfile = "../Dockerfile" }), maru.Unsupported, "not within"},
+		"Dockerfile anywhere": {with(func(r *build.Request) { r.Build.Dockerfile = "/etc/passwd" }), maru.Unsupported, "not within"},
 		"secret without":      {with(func(r *build.Request) { r.Secrets = nil }), maru.Invalid, "secret key"},
 		"further context":     {with(func(r *build.Request) { r.Build.Contexts = map[string]string{"x": "/x", "y": "docker-image://alpine"} }), "", ""},
 		"bad further context": {with(func(r *build.Request) { r.Build.Contexts = map[string]string{"x": "y"} }), maru.Invalid, "additional context x"},

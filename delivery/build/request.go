@@ -79,6 +79,10 @@ func (r Request) Check() error {
 	if b.Go != nil && (b.Dockerfile != "" || b.DockerfileInline != "") {
 		return maru.Errorf(maru.Invalid, "the build of %s has both a Dockerfile and a Go program", r.Name)
 	}
+	if b.Dockerfile != "" && !filepath.IsLocal(filepath.FromSlash(b.Dockerfile)) {
+		return maru.WithHint(maru.Errorf(maru.Unsupported, "the Dockerfile %s is not within the build context", b.Dockerfile),
+			"move it into the context, or write it into the compose file as dockerfile_inline")
+	}
 	if b.Go != nil && IsRemote(b.Context) {
 		return maru.WithHint(maru.Errorf(maru.Unsupported, "a Go program is built from a folder, not from %s", b.Context),
 			"check the source out, or give it a Dockerfile")

@@ -52,7 +52,7 @@ func BenchmarkStart(b *testing.B) {
 			id := fmt.Sprintf("%s-%d", testName, len(took))
 			began := time.Now()
 			cmd := exec.Command(programs.Runc, "--root", filepath.Join(bundle, "state"), "run", "--bundle", bundle, id)
-			cmd.Stderr = os.Stderr
+			cmd.Stderr, cmd.Stdout = os.Stderr, os.Stderr
 			if err := cmd.Start(); err != nil {
 				b.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func BenchmarkStart(b *testing.B) {
 					break
 				}
 				if time.Since(began) > patience {
-					b.Fatal("runc's container does not answer")
+					b.Fatal("the container of runc does not answer: ", cmd.Wait(), cmd.ProcessState)
 				}
 			}
 			took = append(took, time.Since(began))

@@ -3,7 +3,6 @@ package local_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -264,6 +263,6 @@ func TestLoadAndSave(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := e.Pull(ctx, "127.0.0.1:1/x:1", maru.PullOptions{}, nil); err == nil {
-		t.Error(fmt.Sprint("a pull that nobody waits for succeeds"))
+		t.Error("a pull that nobody waits for succeeds")
 	}
 }

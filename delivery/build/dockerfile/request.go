@@ -2,6 +2,7 @@ package dockerfile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -128,9 +129,6 @@ func sources(req build.Request, attrs map[string]string, scratch string) (map[st
 	if !build.IsRemote(b.Context) {
 		folders["context"] = b.Context
 		folders["dockerfile"] = filepath.Join(b.Context, filepath.Dir(b.Dockerfile))
-		if filepath.IsAbs(b.Dockerfile) {
-			folders["dockerfile"] = filepath.Dir(b.Dockerfile)
-		}
 	}
 	if b.DockerfileInline != "" {
 		if err := os.WriteFile(filepath.Join(scratch, "Dockerfile"), []byte(b.DockerfileInline), 0o600); err != nil {
@@ -168,19 +166,9 @@ func checkDockerfile(b maru.Build) error {
 		if build.IsRemote(b.Context) {
 			return nil
 		}
-		name := b.Dockerfile
-		if name == "" {
-			name = "Dockerfile"
-		}
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(b.Context, name)
-		}
 		var err error
-		if data, err = os.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
-			return maru.WithHint(maru.Errorf(maru.Invalid, "there is no %s", name),
-				"add one; a Go program needs none, if its folder has a go.mod")
-		} else if err != nil {
-			return maru.Errorf(maru.Invalid, "Dockerfile: %w", err)
+		if data, err = readDockerfile(b); err != nil {
+			return err
 		}
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -196,6 +184,25 @@ func checkDockerfile(b maru.Build) error {
 	}
 	return maru.WithHint(maru.Errorf(maru.Unsupported, "%s:%d: the syntax %s is a program that Maru does not run", dockerfileName(b), line, frontend),
 		"use # syntax=docker/dockerfile:1, or remove the line")
+}
+
+// readDockerfile reads nothing outside of the context, whatever links say.
+func readDockerfile(b maru.Build) ([]byte, error) {
+	name := cmp.Or(b.Dockerfile, "Dockerfile")
+	root, err := os.OpenRoot(b.Context)
+	if err != nil {
+		return nil, maru.Errorf(maru.Invalid, "the build context is not a folder that can be read: %w", err)
+	}
+	defer root.Close()
+	data, err := root.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, maru.WithHint(maru.Errorf(maru.Invalid, "there is no %s in the build context", name),
+			"add one; a Go program needs none, if its folder has a go.mod")
+	}
+	if err != nil {
+		return nil, maru.Errorf(maru.Invalid, "Dockerfile: %w", err)
+	}
+	return data, nil
 }
 
 // embedded tells whether a frontend's name means the Dockerfile language itself.

@@ -76,7 +76,7 @@ func (s *Solver) options(req build.Request, names []string, scratch string) (bkc
 		Frontend:      "dockerfile.v0",
 		FrontendAttrs: attrs,
 		LocalMounts:   mounts,
-		SharedKey:     req.Build.Context,
+		SharedKey:     names[0], // what was sent for this name before is not sent again
 		Exports:       []bkclient.ExportEntry{{Type: bkclient.ExporterImage, Attrs: export}},
 		Session:       []session.Attachable{credentials{byHost: req.Credentials}, secrets(req.Secrets)},
 	}

@@ -1,0 +1,37 @@
+// Package examples_test tests the examples, which are modules of their own, as a user's programs are.
+package examples_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestExamples(t *testing.T) {
+	modules, err := filepath.Glob("*/go.mod")
+	if err != nil || len(modules) < 5 {
+		t.Fatalf("found %v, %v", modules, err)
+	}
+	for _, module := range modules {
+		dir := filepath.Dir(module)
+		t.Run(dir, func(t *testing.T) {
+			for _, args := range [][]string{{"vet", "./..."}, {"test", "./..."}} {
+				cmd := exec.Command("go", args...)
+				cmd.Dir = dir
+				cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-trimpath -buildvcs=false -mod=readonly")
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+				}
+			}
+			out, err := exec.Command("gofmt", "-l", dir).CombinedOutput()
+			if err != nil || len(out) > 0 {
+				t.Errorf("not formatted: %s %v", out, err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "compose.yaml")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
