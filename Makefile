@@ -5,7 +5,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo demo-down test check generate install uninstall package vm-test
+.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,3 +53,12 @@ vm-test: ## Install, reboot, cut the power of, upgrade and remove Maru in a virt
 	@scripts/deps.sh vm
 	@scripts/embed.sh
 	go test -tags vm -count 1 -timeout 3h -v ./test/vm
+
+bench: build ## Measure Maru against its bars and its peers; BENCH_FLAGS="-runs 5 -only start"
+	@scripts/bench.sh $(BENCH_FLAGS)
+
+soak: build ## The long tests: 1,000 kill rounds, each crash point thrice, 4,000,000 lines of logs
+	@scripts/soak.sh
+
+fuzz: ## Fuzz every decoder, 10 minutes in all; FUZZ_SECONDS changes that
+	@scripts/fuzz.sh

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -91,7 +93,22 @@ func (e *Engine) reap(ctx context.Context, container string) error {
 	if err := e.removeSnapshots(ctx, container); err != nil {
 		return fmt.Errorf("delete file system of %s: %w", container, err)
 	}
+	if err := e.removeSocket(ctx, container); err != nil {
+		return fmt.Errorf("remove the shim's socket of %s: %w", container, err)
+	}
 	return os.RemoveAll(attemptFolder(e.cfg.Layout, container))
+}
+
+// removeSocket removes the socket of a shim that was killed; one that ends by itself takes it along.
+func (e *Engine) removeSocket(ctx context.Context, container string) error {
+	address, err := shim.CreateSocketAddress(ctx, socketFolder(e.cfg.Layout), e.cfg.Layout.ContainerdSocket(), container, false)
+	if err != nil {
+		return err
+	}
+	if err := shim.RemoveSocket(address); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // deleteTask ends the container's task, whatever state it is in, and its shim.

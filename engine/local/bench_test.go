@@ -52,7 +52,7 @@ func BenchmarkStart(b *testing.B) {
 			id := fmt.Sprintf("%s-%d", testName, len(took))
 			began := time.Now()
 			cmd := exec.Command(programs.Runc, "--root", filepath.Join(bundle, "state"), "run", "--bundle", bundle, id)
-			cmd.Stderr, cmd.Stdout = os.Stderr, os.Stderr
+			cmd.Stderr = os.Stderr
 			if err := cmd.Start(); err != nil {
 				b.Fatal(err)
 			}
@@ -116,7 +116,11 @@ func newBundle(b *testing.B) string {
 	spec := specs.Spec{
 		Version: specs.Version, Root: &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{Args: []string{"/program"}, Cwd: "/", NoNewPrivileges: true},
-		Mounts:  []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc"}, {Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666"}},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm"}, {Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue"},
+		},
 		Linux: &specs.Linux{
 			CgroupsPath: "/" + testName + "bench/" + filepath.Base(bundle),
 			Namespaces:  []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}},

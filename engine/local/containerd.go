@@ -34,6 +34,9 @@ type daemon struct {
 // stateFolder is where containerd keeps what lives as long as the machine is up, bundles among it.
 func stateFolder(l layout.Layout) string { return filepath.Join(l.Run, "containerd") }
 
+// socketFolder is where the shims' sockets are. Its name is short because their paths must be.
+func socketFolder(l layout.Layout) string { return filepath.Join(l.Run, "s") }
+
 // bundlesFolder is where the tasks' bundles are.
 func bundlesFolder(l layout.Layout) string {
 	return filepath.Join(stateFolder(l), "io.containerd.runtime.v2.task", Namespace)
@@ -67,7 +70,7 @@ func startDaemon(ctx context.Context, l layout.Layout) (*daemon, error) {
 		Plugins: map[string]any{
 			"io.containerd.server.v1.grpc":           map[string]any{"address": l.ContainerdSocket()},
 			"io.containerd.server.v1.ttrpc":          map[string]any{"address": filepath.Join(l.Run, "ttrpc.sock")},
-			"io.containerd.shim.v1.manager":          map[string]any{"socket_dir": filepath.Join(l.Run, "s")},
+			"io.containerd.shim.v1.manager":          map[string]any{"socket_dir": socketFolder(l)},
 			"io.containerd.gc.v1.scheduler":          map[string]any{"startup_delay": "10s"},
 			"io.containerd.snapshotter.v1.overlayfs": map[string]any{"sync_remove": false},
 		},

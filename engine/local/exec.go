@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	execCleanup       = 10 * time.Second // to remove a process whose caller went away
+	execCleanup       = 10 * time.Second // for the container to start or remove a process
 	firstSizePatience = 100 * time.Millisecond
 	maxProbeOutput    = 4 << 10
 	terminalDefault   = "TERM=xterm"
@@ -83,6 +83,21 @@ func execProcess(a *attempt, cmd maru.ExecCommand) (*specs.Process, error) {
 	return &process, nil
 }
 
+// within does something short that goes on when the caller goes away.
+func within(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), execCleanup, maru.Errorf(maru.Unavailable, "the container does not answer"))
+	defer cancel()
+	return do(ctx)
+}
+
+// discard kills and forgets a process.
+func discard(ctx context.Context, process containerd.Process) error {
+	return within(ctx, func(ctx context.Context) error {
+		_, err := process.Delete(ctx, containerd.WithProcessKill)
+		return err
+	})
+}
+
 // exec runs a further process in the attempt's container to its end.
 func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, size <-chan maru.TermSize, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
 	ctx = inNamespace(ctx)
@@ -91,14 +106,13 @@ func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, s
 	if err != nil {
 		return 0, execError(err)
 	}
-	cleanup, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), execCleanup, maru.Errorf(maru.Unavailable, "the process does not end"))
-	defer cancel()
 	exit, err := started.Wait(context.WithoutCancel(ctx))
 	if err == nil {
-		err = started.Start(ctx)
+		// Not to be interrupted half-way: what was not known to have started could not be killed.
+		err = within(ctx, started.Start)
 	}
 	if err != nil {
-		_, _ = started.Delete(cleanup, containerd.WithProcessKill) // the error before tells more
+		_ = discard(ctx, started) // the error before tells more
 		return 0, execError(err)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
@@ -111,12 +125,16 @@ func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, s
 	select {
 	case status := <-exit:
 		streams.drain(ctx, started)
-		if _, err := started.Delete(cleanup); err != nil && !errdefs.IsNotFound(err) {
+		err := within(ctx, func(ctx context.Context) error {
+			_, err := started.Delete(ctx)
+			return err
+		})
+		if err != nil && !errdefs.IsNotFound(err) {
 			return 0, execError(err)
 		}
 		return int(status.ExitCode()), nil
 	case <-ctx.Done():
-		_, _ = started.Delete(cleanup, containerd.WithProcessKill) // if it is gone by now, so much the better
+		_ = discard(ctx, started) // if it is gone by now, so much the better
 		return 0, interrupted(ctx)
 	}
 }

@@ -32,7 +32,7 @@ func (e *Engine) sweep(ctx context.Context, keep map[string]bool) error {
 		return err
 	}
 	var failed []error
-	failed = append(failed, e.sweepLeases(ctx), e.sweepSnapshots(ctx, keep), e.sweepNetworks(ctx, instances), e.volumes.KeepAnonymous(instances))
+	failed = append(failed, e.sweepShims(keep), e.sweepLeases(ctx), e.sweepSnapshots(ctx, keep), e.sweepNetworks(ctx, instances), e.volumes.KeepAnonymous(instances))
 	for _, name := range e.cgroups.Children(instanceCgroup(e.cfg.Layout)) {
 		if !keep[name] {
 			failed = append(failed, e.cgroups.Remove(path.Join(instanceCgroup(e.cfg.Layout), name)))
@@ -55,10 +55,7 @@ func (e *Engine) sweepContainers(ctx context.Context, keep map[string]bool) erro
 	var group errgroup.Group
 	group.SetLimit(e.cfg.Starts)
 	for _, c := range found {
-		if c.Labels[instanceLabel] == "" {
-			continue // the builder's
-		}
-		if keep[c.ID] {
+		if builders := c.Labels[instanceLabel] == ""; builders || keep[c.ID] {
 			programs = append(programs, c.Runtime.Name)
 			continue
 		}

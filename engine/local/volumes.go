@@ -49,11 +49,23 @@ func (e *Engine) RemoveVolume(ctx context.Context, id maru.VolumeID) error {
 	if err := checkVolume(id); err != nil {
 		return err
 	}
+	deleteContent, err := e.takeVolume(id)
+	if err != nil {
+		return err
+	}
+	if err := deleteContent(); err != nil {
+		e.log.Warn("delete what was in a volume", "volume", id.String(), "error", err) // it is out of the way; the next start tries again
+	}
+	return nil
+}
+
+// takeVolume removes the volume, unless a workload has it.
+func (e *Engine) takeVolume(id maru.VolumeID) (deleteContent func() error, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, actor := range e.workloads {
 		if mountsVolume(actor.spec, id) {
-			return maru.WithHint(maru.Errorf(maru.Conflict, "volume %s is in use by %s", id, actor.id), "remove the service first")
+			return nil, maru.WithHint(maru.Errorf(maru.Conflict, "volume %s is in use by %s", id, actor.id), "remove the service first")
 		}
 	}
 	return e.volumes.Remove(id)

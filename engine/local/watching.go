@@ -139,6 +139,14 @@ func (w *workload) unhealthy(inst *instance, a *attempt, answer string) {
 
 // readExit tells how an attempt ended.
 func (e *Engine) readExit(a *attempt, status containerd.ExitStatus) maru.Exit {
+	if err := status.Error(); err != nil {
+		// The shim is gone, which says nothing of what it watched over.
+		e.log.Warn("the shim of an instance is gone", "instance", a.instance, "error", err)
+		if err := e.cgroups.Kill(a.cgroup); err != nil {
+			e.log.Error("end what is left of an instance", "instance", a.instance, "error", err)
+		}
+		return maru.Exit{Code: unknownExit, At: time.Now().UTC()}
+	}
 	return e.newExit(a.cgroup, int(status.ExitCode()), status.ExitTime())
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ type workload struct {
 	removed   bool
 	missing   bool // secrets
 	instances map[string]*instance
+	told      maru.Observation // last published
 	actions   sync.WaitGroup
 }
 
@@ -113,7 +115,10 @@ func (w *workload) decide(t lifetime) time.Time {
 		}
 	}
 	w.see(decision)
-	w.e.hub.publish(w.observe())
+	if o := w.observe(); !reflect.DeepEqual(o, w.told) {
+		w.told = o
+		w.e.hub.publish(o)
+	}
 	return decision.Next
 }
 
@@ -134,7 +139,8 @@ func (w *workload) see(decision plan.InstancesPlan) {
 // announce tells what there is before the actor begins, so that nobody misses it who watches by then.
 func (w *workload) announce() {
 	w.see(plan.Instances(time.Now(), w.wanted(), w.facts(), w.e.seed))
-	w.e.hub.publish(w.observe())
+	w.told = w.observe()
+	w.e.hub.publish(w.told)
 }
 
 func (w *workload) wanted() plan.InstancesWanted {
@@ -248,7 +254,8 @@ func (w *workload) release(inst *instance) {
 // observe gives the workload's present state.
 func (w *workload) observe() maru.Observation {
 	o := maru.Observation{Workload: w.id, Wanted: w.want.Replicas}
-	if w.removed {
+	if w.removed || w.missing {
+		// What lost its secrets is not as it was applied: whoever wants it applies it again.
 		o.Wanted = 0
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(w.instances), strings.Compare) {

@@ -57,7 +57,7 @@ func (m *machine) p99(t *testing.T, host string) time.Duration {
 }
 
 func TestIsolationOfHogs(t *testing.T) {
-	const rounds, limit = 3, 10 * time.Millisecond
+	const rounds, limit = 5, 10 * time.Millisecond
 	m := start(t)
 	m.loadImage(t, image)
 	m.deploy(t, victim)

@@ -101,7 +101,7 @@ func (m *Machine) Apps(ctx context.Context) ([]string, error) {
 type Process struct {
 	Name  string `json:"name"`
 	State string `json:"state"`
-	PID   int    `json:"pid"`
+	PID   int    `json:"pid,string"`
 }
 
 // Processes gives the platform's processes, the supervisor too.

@@ -106,15 +106,46 @@ func (b *Builder) Build(ctx context.Context, req build.Request, emit func(build.
 			return image, nil
 		}
 	}
-	if err := b.slots.Acquire(ctx, 1); err != nil {
-		return maru.Image{}, maru.Errorf(maru.Interrupted, "waiting to build: %w", err)
+	share, err := b.acquire(ctx, src.version)
+	if err != nil {
+		return maru.Image{}, err
 	}
-	defer b.slots.Release(1)
+	defer b.slots.Release(share)
 	image, err := b.make(ctx, req, names, src, steps)
 	if err == nil {
 		b.remember(key, image)
+		b.warm(src.version)
 	}
 	return image, err
+}
+
+// acquire waits for the machine. The first build with a version of Go has it alone: builds at the same
+// time would each compile the same of the standard library.
+func (b *Builder) acquire(ctx context.Context, version string) (share int64, err error) {
+	for {
+		share = 1
+		if !b.isWarm(version) {
+			share = b.parallel
+		}
+		if err := b.slots.Acquire(ctx, share); err != nil {
+			return 0, maru.Errorf(maru.Interrupted, "waiting to build: %w", err)
+		}
+		if share == 1 || !b.isWarm(version) {
+			return share, nil
+		}
+		b.slots.Release(share) // another one was first
+	}
+}
+
+func (b *Builder) isWarm(version string) bool {
+	_, err := os.Stat(filepath.Join(b.path("warm"), version))
+	return err == nil
+}
+
+func (b *Builder) warm(version string) {
+	if err := os.WriteFile(filepath.Join(b.path("warm"), version), nil, 0o644); err != nil {
+		b.log.Warn("builds will not run at the same time", "error", err)
+	}
 }
 
 func supported(req build.Request) error {
@@ -235,7 +266,7 @@ func (b *Builder) makeFolders() error {
 			return fmt.Errorf("clean toolchain folder: %w", err)
 		}
 	}
-	for _, dir := range []string{"work", "results", "toolchains", "root/usr/local/go", "root/src", "root/cache",
+	for _, dir := range []string{"work", "warm", "results", "toolchains", "root/usr/local/go", "root/src", "root/cache",
 		"root/modules", "root/tmp", "root/out", "root/proc", "root/dev", "root/etc"} {
 		if err := os.MkdirAll(b.path(dir), 0o755); err != nil {
 			return fmt.Errorf("make folder: %w", err)

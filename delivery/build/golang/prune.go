@@ -49,9 +49,12 @@ func (b *Builder) Prune(ctx context.Context, keep int64) (int64, error) {
 	}
 	var freed int64
 	slices.SortFunc(files, func(x, y kept) int { return cmp.Or(x.used.Compare(y.used), cmp.Compare(x.path, y.path)) })
-	for _, k := range files {
+	for i, k := range files {
 		if left <= keep {
 			return freed, nil
+		}
+		if i == 0 {
+			b.cool()
 		}
 		if err := os.RemoveAll(k.path); err != nil {
 			return freed, fmt.Errorf("prune Go cache: %w", err)
@@ -66,6 +69,14 @@ func (b *Builder) Prune(ctx context.Context, keep int64) (int64, error) {
 		return freed, fmt.Errorf("prune Go modules: %w", err)
 	}
 	return freed + modules, nil
+}
+
+// cool forgets that the cache has the standard library.
+func (b *Builder) cool() {
+	marks, _ := filepath.Glob(filepath.Join(b.path("warm"), "*"))
+	for _, mark := range marks {
+		_ = os.Remove(mark) // else the next builds do the same work twice
+	}
 }
 
 func (b *Builder) dropModules() error {

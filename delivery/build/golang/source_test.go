@@ -1,12 +1,15 @@
 package golang
 
 import (
+	"context"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/semaphore"
 	"pgregory.net/rapid"
 
 	"github.com/marucloud/maru"
@@ -187,4 +190,48 @@ func FuzzInspect(f *testing.F) {
 			t.Fatalf("%+v", s)
 		}
 	})
+}
+
+// TestTheFirstBuildIsAlone lets many builds wait for the machine before the cache is warm.
+func TestTheFirstBuildIsAlone(t *testing.T) {
+	b, err := New(t.TempDir(), nil, nil, func(string) string { return "" }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.parallel = 4
+	b.slots = semaphore.NewWeighted(b.parallel)
+	if err := os.MkdirAll(b.path("warm"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	first, err := b.acquire(t.Context(), "1.26.8")
+	if err != nil || first != 4 {
+		t.Fatal(first, err)
+	}
+	got := make(chan int64)
+	for range 4 {
+		go func() {
+			share, err := b.acquire(t.Context(), "1.26.8")
+			if err != nil {
+				t.Error(err)
+			}
+			got <- share
+		}()
+	}
+	select {
+	case share := <-got:
+		t.Fatalf("a build with share %d did not wait", share)
+	default:
+	}
+	b.warm("1.26.8")
+	b.slots.Release(first)
+	for range 4 { // all four at the same time: none gives its share back
+		if share := <-got; share != 1 {
+			t.Errorf("share %d", share)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.acquire(ctx, "1.26.8"); maru.KindOf(err) != maru.Interrupted {
+		t.Error(err)
+	}
 }

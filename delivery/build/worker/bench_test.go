@@ -57,11 +57,9 @@ func BenchmarkGo(b *testing.B) {
 			}
 		}
 	})
+	r := newRig(b, nil)
+	r.mustBuild(b, goRequest(dir, "."))
 	b.Run("image", func(b *testing.B) {
-		r := newRig(b, nil)
-		change(b, dir, n)
-		r.mustBuild(b, goRequest(dir, "."))
-		b.ResetTimer()
 		for range b.N {
 			n++
 			change(b, dir, n)
@@ -69,9 +67,6 @@ func BenchmarkGo(b *testing.B) {
 		}
 	})
 	b.Run("unchanged", func(b *testing.B) {
-		r := newRig(b, nil)
-		r.mustBuild(b, goRequest(dir, "."))
-		b.ResetTimer()
 		for range b.N {
 			r.mustBuild(b, goRequest(dir, "."))
 		}

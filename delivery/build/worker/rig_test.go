@@ -13,6 +13,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/opencontainers/image-spec/identity"
 
 	"github.com/marucloud/maru"
@@ -121,7 +122,8 @@ func (r *rig) files(tb testing.TB, ref string) string {
 		tb.Fatal(err)
 	}
 	key := "view-" + filepath.Base(tb.TempDir()) + "-" + filepath.Base(tb.Name())
-	mounts, err := r.ctd.SnapshotService("overlayfs").View(ctx, key, identity.ChainID(diffs).String())
+	mounts, err := r.ctd.SnapshotService("overlayfs").View(ctx, key, identity.ChainID(diffs).String(),
+		snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "test"}))
 	if err != nil {
 		tb.Fatal(err)
 	}

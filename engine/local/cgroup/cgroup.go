@@ -159,6 +159,23 @@ func (h *Hierarchies) Remove(path string) error {
 	return errors.Join(failed...)
 }
 
+// Kill ends all processes in the group and returns when they are gone. Killing what is gone is no error.
+func (h *Hierarchies) Kill(path string) error {
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		left := 0
+		for _, mount := range h.mounts() {
+			left += killAll(filepath.Join(mount, path))
+		}
+		if left == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return maru.Errorf(maru.Unavailable, "%d processes of %s do not end", left, path)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (h *Hierarchies) mounts() []string {
 	var mounts []string
 	for _, mount := range h.controllers {
@@ -199,16 +216,19 @@ func remove(folder string, deadline time.Time) error {
 	}
 }
 
-func killAll(folder string) {
+// killAll kills what is in the group right now and tells how many that was.
+func killAll(folder string) int {
 	pids, err := os.ReadFile(filepath.Join(folder, "cgroup.procs"))
 	if err != nil {
-		return
+		return 0
 	}
-	for _, field := range strings.Fields(string(pids)) {
+	fields := strings.Fields(string(pids))
+	for _, field := range fields {
 		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
-			_ = unix.Kill(pid, unix.SIGKILL)
+			_ = unix.Kill(pid, unix.SIGKILL) // it may just have ended
 		}
 	}
+	return len(fields)
 }
 
 // Has tells whether groups have the file of a controller, named so in version 1 and version 2. The

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"reflect"
 
@@ -131,13 +132,17 @@ func (n *Network) forget(elements []element) error {
 	return n.rebuild()
 }
 
-// intact tells whether what was attached is still there.
+// intact tells whether what was attached is still there, and whole: the host's end comes up when the
+// inside is done, so that an attach that was cut short is seen. What comes after that is made again.
 func (n *Network) intact(a attachment) bool {
 	if !isNetns(n.netnsPath(a.ID)) {
 		return false
 	}
-	_, err := n.host.LinkByName(a.Link)
-	return err == nil
+	link, err := n.host.LinkByName(a.Link)
+	if err != nil || link.Attrs().Flags&net.FlagUp == 0 {
+		return false
+	}
+	return n.connectHost(a) == nil
 }
 
 // Detach cuts the instance off and gives its addresses back, to be reused after a while. The rest is

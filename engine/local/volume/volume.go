@@ -326,20 +326,26 @@ func born(folder string) time.Time {
 	return time.Unix(at.Sec, int64(at.Nsec)).UTC()
 }
 
-// Remove deletes the volume; NotFound. The caller sees to it that nobody uses it.
-func (s *Store) Remove(id maru.VolumeID) error {
+// Remove takes the volume away at once and durably; NotFound. Its content is deleted by the function
+// that it gives, or else by the next Open. The caller sees to it that nobody uses the volume.
+func (s *Store) Remove(id maru.VolumeID) (deleteContent func() error, err error) {
 	if _, err := s.Path(id); err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.discard(s.folder(id)); err != nil {
-		return fmt.Errorf("remove volume %s: %w", id, err)
+	deleteContent, err = s.discard(s.folder(id))
+	if err != nil {
+		return nil, fmt.Errorf("remove volume %s: %w", id, err)
 	}
-	return nil
+	return deleteContent, nil
 }
 
 // RemoveAnonymous deletes an instance's anonymous volumes. It is no error if there are none.
 func (s *Store) RemoveAnonymous(instance string) error {
-	return s.discard(filepath.Join(s.root, anonymousFolder, instance))
+	deleteContent, err := s.discard(filepath.Join(s.root, anonymousFolder, instance))
+	if err != nil {
+		return err
+	}
+	return deleteContent()
 }
 
 // KeepAnonymous deletes the anonymous volumes of all instances but those named.
@@ -357,23 +363,23 @@ func (s *Store) KeepAnonymous(instances map[string]bool) error {
 	return errors.Join(failed...)
 }
 
-// discard takes a folder away at once and durably, and deletes it then.
-func (s *Store) discard(folder string) error {
+// discard takes a folder away, durably.
+func (s *Store) discard(folder string) (deleteContent func() error, err error) {
 	defer s.lock(folder)()
 	trash := filepath.Join(s.root, trashFolder, rand.Text())
 	crash.Point("volume.remove.before")
-	err := os.Rename(folder, trash)
+	err = os.Rename(folder, trash)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return func() error { return nil }, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	crash.Point("volume.remove.after")
 	if err := atomicfile.SyncDir(filepath.Dir(folder)); err != nil {
-		return err
+		return nil, err
 	}
-	return os.RemoveAll(trash)
+	return func() error { return os.RemoveAll(trash) }, nil
 }
 
 // lock holds others off the folder until the function that it gives is called.

@@ -223,7 +223,7 @@ func TestOpenRemovesWhatIsHalfMade(t *testing.T) {
 }
 
 func TestListAndRemove(t *testing.T) {
-	s, _ := open(t)
+	s, root := open(t)
 	shared := maru.VolumeID{Scope: maru.Scope{Project: "p", Environment: "e"}, Volume: "shared"}
 	began := time.Now().Add(-time.Minute)
 	for _, id := range []maru.VolumeID{id, shared} {
@@ -245,11 +245,18 @@ func TestListAndRemove(t *testing.T) {
 	if all[0].Bytes < 100_000 || all[0].Bytes > 150_000 || all[0].Created.Before(began) {
 		t.Errorf("%+v", all[0])
 	}
-	if err := s.Remove(id); err != nil {
+	deleteContent, err := s.Remove(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(id); maru.KindOf(err) != maru.NotFound {
 		t.Error(err)
 	}
-	if err := s.Remove(id); maru.KindOf(err) != maru.NotFound {
+	if err := deleteContent(); err != nil {
 		t.Error(err)
+	}
+	if found, _ := filepath.Glob(filepath.Join(root, "trash/*")); len(found) > 0 {
+		t.Errorf("left: %v", found)
 	}
 	if _, err := s.Path(shared); err != nil {
 		t.Error(err)
