@@ -7,12 +7,10 @@ import (
 )
 
 const (
-	defaultPIDs   = 4096
-	cpuPeriod     = 20_000  // µs; a longer one lets many threads use up the whole quota at once, while all others wait
-	longCPUPeriod = 100_000 // for shares of a core that are too small for the other
-	minQuota      = 1000    // the kernel takes no less
-	cpuShares     = 1024    // of one core
-	minMemory     = 6 << 20 // less does not even start the runtime's own init
+	defaultPIDs = 4096
+	cpuPeriod   = 100_000 // microseconds
+	cpuShares   = 1024    // of one core
+	minMemory   = 6 << 20 // less does not even start the runtime's own init
 )
 
 func newResources(in specInput) (*specs.LinuxResources, error) {
@@ -69,11 +67,7 @@ func newMemory(in specInput) *specs.LinuxMemory {
 func newCPU(r maru.Resources) *specs.LinuxCPU {
 	cpu := &specs.LinuxCPU{Cpus: r.CPUSet}
 	if r.CPUs > 0 {
-		period := uint64(cpuPeriod)
-		if r.CPUs*cpuPeriod < minQuota {
-			period = longCPUPeriod
-		}
-		quota := max(int64(r.CPUs*float64(period)), minQuota)
+		quota, period := max(int64(r.CPUs*cpuPeriod), 1000), uint64(cpuPeriod)
 		cpu.Quota, cpu.Period = &quota, &period
 	}
 	shares := uint64(max(r.CPUShares, 0))

@@ -68,7 +68,11 @@ func TestLogsOfManyLines(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("followed %d lines in %s, %s", seen.total, time.Since(began).Round(time.Millisecond), memory())
+	told, grown := memory()
+	t.Logf("followed %d lines in %s, %s", seen.total, time.Since(began).Round(time.Millisecond), told)
+	if grown > flat {
+		t.Errorf("memory does not stay flat: %s", told)
+	}
 	seen.report(t, "followed")
 	stopFollow()
 
@@ -175,8 +179,12 @@ func (c *check) report(t *testing.T, what string) {
 	}
 }
 
-// watchMemory samples what processes take until ctx ends; the function tells the first and the most.
-func watchMemory(ctx context.Context, m *host.Machine, processes ...string) func() string {
+// flat is how much a process may grow while lines pass through it.
+const flat = 48 << 20
+
+// watchMemory samples what processes take until ctx ends; the function tells the first and the most, and
+// the largest growth.
+func watchMemory(ctx context.Context, m *host.Machine, processes ...string) func() (told string, grown int64) {
 	var mu sync.Mutex
 	first, most := map[string]int64{}, map[string]int64{}
 	sample := func() {
@@ -203,13 +211,14 @@ func watchMemory(ctx context.Context, m *host.Machine, processes ...string) func
 			}
 		}
 	}()
-	return func() string {
+	return func() (told string, grown int64) {
 		mu.Lock()
 		defer mu.Unlock()
 		var parts []string
 		for _, p := range processes {
 			parts = append(parts, fmt.Sprintf("%s %d MB, at most %d MB", p, first[p]>>20, most[p]>>20))
+			grown = max(grown, most[p]-first[p])
 		}
-		return strings.Join(parts, "; ")
+		return strings.Join(parts, "; "), grown
 	}
 }

@@ -3,7 +3,6 @@ package endtoend
 import (
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -211,18 +210,8 @@ func TestTokenOverTLS(t *testing.T) {
 	}
 }
 
-// authority gives the file with the certificate that the API's is signed by.
+// authority gives a file with the certificate that the API's is signed by.
 func (m *machine) authority(t *testing.T) string {
 	t.Helper()
-	found := ""
-	err := filepath.WalkDir(m.data, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && (filepath.Base(path) == "ca.pem" || filepath.Base(path) == "ca.crt" || filepath.Base(path) == "authority.pem") {
-			found = path
-		}
-		return nil
-	})
-	if err != nil || found == "" {
-		t.Fatalf("no authority in %s: %v", m.data, err)
-	}
-	return found
+	return writeFile(t, m.maru(t, "trust", "--print"))
 }

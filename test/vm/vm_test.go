@@ -78,9 +78,10 @@ func deployShop(t *testing.T, m *machine) {
 // order places an order and keeps its number in a file of that name.
 func order(t *testing.T, m *machine, name string) {
 	t.Helper()
-	m.run(t, `id=$(curl -sS -o /dev/null -w '%{redirect_url}' --resolve shop.localhost:80:127.0.0.1 -d customer=`+name+` -d q-sencha=1 http://shop.localhost/orders | sed 's/.*placed=//')
-		test -n "$id"
-		echo "$id" >/root/order-`+name+`; sync`)
+	m.run(t, `set -o pipefail
+		curl -sSf --resolve shop.localhost:80:127.0.0.1 -H 'Accept: application/json' -d customer=`+name+` -d q-sejak=1 http://shop.localhost/orders |
+			jq -er .id >/root/order-`+name+`
+		sync /root/order-`+name)
 	ordered(t, m, name)
 }
 
@@ -88,6 +89,12 @@ func order(t *testing.T, m *machine, name string) {
 func ordered(t *testing.T, m *machine, name string) {
 	t.Helper()
 	m.eventually(t, "the order "+name, `curl -sSf --resolve shop.localhost:80:127.0.0.1 http://shop.localhost/orders/$(cat /root/order-`+name+`) | grep -q `+name)
+}
+
+// settled waits until every instance of the shop is ready.
+func settled(t *testing.T, m *machine) {
+	t.Helper()
+	m.eventually(t, "the shop runs", "maru status --app shop | grep -q '^shop in production: running'")
 }
 
 // restartProcesses replaces each process, in good order and by force, under load.
@@ -158,6 +165,7 @@ func upgrade(t *testing.T, m *machine) {
 
 func reboot(t *testing.T, m *machine) {
 	m.reboot(t)
+	settled(t, m)
 	m.run(t, smoke)
 	ordered(t, m, "first")
 	if failed := m.run(t, "systemctl --failed --plain --no-legend 'maru*'"); failed != "" {
@@ -176,6 +184,7 @@ func powerCuts(t *testing.T, m *machine) {
 		time.Sleep(after)
 		m.cut()
 		m.on(t)
+		settled(t, m)
 		m.run(t, smoke)
 		for earlier := range i + 1 {
 			ordered(t, m, fmt.Sprintf("cut%d", earlier))
