@@ -18,27 +18,20 @@ var steps = []func(ctx context.Context, store storeapi.Client) error{
 	welcome,
 }
 
-// migrate does the steps that were not done yet.
+// migrate does the steps that were not done yet, and tells which form the data was in, and is in now.
 func migrate(ctx context.Context, store storeapi.Client) (from, to int, err error) {
-	for {
-		form, revision, err := readForm(ctx, store)
-		if err != nil {
-			return from, form, err
-		}
-		if to == 0 {
-			from = form
-		}
-		if to = form; form >= len(steps) {
-			return from, to, nil
-		}
-		if err := steps[form](ctx, store); err != nil {
-			return from, to, fmt.Errorf("step %d: %w", form+1, err)
+	form, revision, err := readForm(ctx, store)
+	from = form
+	for err == nil && form < len(steps) {
+		if err = steps[form](ctx, store); err != nil {
+			return from, form, fmt.Errorf("step %d: %w", form+1, err)
 		}
 		err = store.Commit(ctx, storeapi.Put(order.Schema, form+1).At(revision))
-		if err != nil && service.StatusOf(err) != http.StatusConflict { // somebody else did the same step
-			return from, to, err
+		if err == nil || service.StatusOf(err) == http.StatusConflict { // then somebody else did the same step
+			form, revision, err = readForm(ctx, store)
 		}
 	}
+	return from, form, err
 }
 
 func readForm(ctx context.Context, store storeapi.Client) (form int, revision int64, err error) {
