@@ -192,7 +192,12 @@ func TestStoreKeepsAndReleases(t *testing.T) {
 
 	// The next process gets what is stored, beside the sockets of units.
 	m.mu.Lock()
-	next := Parent{Files: maps.Clone(m.stored), notify: m.path}
+	next := Parent{Files: map[string]*os.File{}, notify: m.path}
+	for name, file := range m.stored {
+		if next.Files[name], err = Duplicate(file, name); err != nil {
+			t.Error(err)
+		}
+	}
 	m.mu.Unlock()
 	if store, err = NewStore(next); err != nil {
 		t.Fatal(err)
