@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/control"
 )
 
 // renewEvery is how often certificates are looked through for those that end soon.
@@ -55,15 +56,14 @@ func (c *controlPlane) certificates(hosts []string) (all []maru.Certificate, cha
 // routedHosts gives localhost and every host that a route names and the local authority may vouch for, sorted.
 func (c *controlPlane) routedHosts(ctx context.Context) ([]string, error) {
 	hosts := map[string]bool{"localhost": true, "*.localhost": true}
-	apps, err := c.control.Apps(ctx, maru.Scope{})
+	// From the store: the controller knows no apps while it starts, and the hosts of those that serve
+	// must not be without a certificate meanwhile.
+	apps, _, err := c.store.List(ctx, control.KindApp, "")
 	if err != nil {
 		return nil, err
 	}
-	for _, summary := range apps {
-		app, err := c.control.App(ctx, summary.Scope)
-		if maru.KindOf(err) == maru.NotFound {
-			continue
-		}
+	for _, object := range apps {
+		app, err := control.Decode[maru.App](object.Key, object.Data)
 		if err != nil {
 			return nil, err
 		}

@@ -21,7 +21,10 @@ func (s *Subscriber) keepCertificates(c []maru.Certificate) {
 	f, err := sealed(certificatesName, maru.Raw(c))
 	if err == nil {
 		err = s.cfg.Keep(certificatesName, f)
-		f.Close()
+		if s.kept != nil {
+			s.kept.Close()
+		}
+		s.kept = f
 	}
 	if err != nil {
 		s.log.Warn("certificates will not be there after a restart until the server is", "error", err)
@@ -57,9 +60,10 @@ func decodeCertificates(data []byte) ([]maru.Certificate, error) {
 	return c, nil
 }
 
-// sealed makes a file in memory that nobody can change any more.
+// sealed makes a file in memory that nobody can change any more. A supervisor that starts anew finds it
+// in this process by the beginning of its name.
 func sealed(name string, data []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("maru-"+name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	fd, err := unix.MemfdCreate("maru:"+name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("file in memory: %w", err)
 	}
