@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -151,6 +152,13 @@ func TestContainer(t *testing.T) {
 		used := usageOf(t, e, instance.ID)
 		if used.MemoryLimit != 64<<20 || used.CPU <= 0 || used.Memory <= 0 || used.PIDs < 2 {
 			t.Errorf("usage %+v", used)
+		}
+		files := []string{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"}
+		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+			files = []string{"/sys/fs/cgroup/cpu.max"}
+		}
+		if limit := strings.Fields(run(t, e, instance.ID, append([]string{"cat"}, files...)...)); !slices.Equal(limit, []string{"50000", "100000"}) {
+			t.Errorf("it may use %v microseconds of the processor", limit)
 		}
 	})
 }

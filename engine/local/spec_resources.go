@@ -8,7 +8,6 @@ import (
 
 const (
 	defaultPIDs = 4096
-	cpuPeriod   = 100_000 // microseconds
 	cpuShares   = 1024    // of one core
 	minMemory   = 6 << 20 // less does not even start the runtime's own init
 )
@@ -64,12 +63,10 @@ func newMemory(in specInput) *specs.LinuxMemory {
 	return memory
 }
 
+// newCPU leaves the limit out: what the OCI runtime does in the instance's group before the program
+// starts would count against it, and be throttled. See [start.launch].
 func newCPU(r maru.Resources) *specs.LinuxCPU {
 	cpu := &specs.LinuxCPU{Cpus: r.CPUSet}
-	if r.CPUs > 0 {
-		quota, period := max(int64(r.CPUs*cpuPeriod), 1000), uint64(cpuPeriod)
-		cpu.Quota, cpu.Period = &quota, &period
-	}
 	shares := uint64(max(r.CPUShares, 0))
 	if shares == 0 && r.ReserveCPUs > 0 {
 		shares = max(uint64(r.ReserveCPUs*cpuShares), 2)

@@ -177,6 +177,11 @@ func (s *start) launch(ctx context.Context, image imageInfo, spec *specs.Spec) (
 	if err != nil {
 		return nil, fmt.Errorf("wait for container: %w", err)
 	}
+	if cores := s.workload.Container.Resources.CPUs; cores > 0 {
+		if err := s.e.cgroups.LimitCPU(s.cgroup(), cores); err != nil {
+			return nil, fmt.Errorf("limit processor time: %w", err)
+		}
+	}
 	if err := task.Start(ctx); err != nil {
 		return nil, runtimeError(err)
 	}

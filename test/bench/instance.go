@@ -113,25 +113,40 @@ func startInstance(ctx context.Context, c *client.Client) (time.Duration, error)
 	if err := scale(ctx, c, 0); err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the instance does not answer"))
+	defer cancel()
+	watch, err := c.Apps.Watch(ctx, &maruv1.WatchRequest{Scope: place})
+	if err != nil {
+		return 0, err
+	}
+	defer watch.Close()
 	began := time.Now()
 	if err := scale(ctx, c, 1); err != nil {
 		return 0, err
 	}
-	address := ""
-	ok := host.Wait(ctx, time.Minute, func() bool {
+	for watch.Receive() {
+		address := firstAddress(watch.Msg().App)
 		if address == "" {
-			found, err := instances(ctx, c)
-			if err != nil || len(found) == 0 || found[0].AddressV4 == "" {
-				return false
-			}
-			address = found[0].AddressV4
+			continue
 		}
-		return answers(address + ":8080")
-	})
-	if !ok {
-		return 0, errors.New("the instance does not answer")
+		if !host.Wait(ctx, time.Minute, func() bool { return answers(address + ":8080") }) {
+			return 0, context.Cause(ctx)
+		}
+		return time.Since(began), nil
 	}
-	return time.Since(began), nil
+	return 0, errors.Join(context.Cause(ctx), watch.Err())
+}
+
+// firstAddress is that of the app's only instance, once it has one.
+func firstAddress(app *maruv1.AppStatus) string {
+	for _, s := range app.Services {
+		for _, i := range s.Instances {
+			if i.AddressV4 != "" {
+				return i.AddressV4
+			}
+		}
+	}
+	return ""
 }
 
 var asker = http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -86,17 +86,17 @@ func TestSandbox(t *testing.T) {
 	})
 	state := filepath.Join(dir, "state")
 	r := sandbox.New(buildtest.Runc(t), state, cgroup)
-	var out bytes.Buffer
+	var out, errors bytes.Buffer
 	cmd := sandbox.Command{
-		Root: root, Args: []string{"/probe"}, Env: []string{"A=1", "HOME=/rw"}, Dir: "/", User: 65532, Stdout: &out, Stderr: &out,
+		Root: root, Args: []string{"/probe"}, Env: []string{"A=1", "HOME=/rw"}, Dir: "/", User: 65532, Stdout: &out, Stderr: &errors,
 		Mounts: []sandbox.Mount{{Source: t.TempDir(), Target: "/ro", ReadOnly: true}, {Source: rw, Target: "/rw"}},
 	}
 	code, err := r.Run(t.Context(), cmd)
 	want := "user 65532 65532 pid 1\n" +
 		"capabilities 0000000000000000 0000000000000000 no new privileges 1 seccomp 2\n" +
-		"links 1\nwrites false false true false false\ndevices false\nhost build environment [A=1 HOME=/rw]\nerrors too\n"
-	if err != nil || code != 3 || out.String() != want {
-		t.Errorf("exit code %d, %v:\n%s", code, err, out.String())
+		"links 1\nwrites false false true false false\ndevices false\nhost build environment [A=1 HOME=/rw]\n"
+	if err != nil || code != 3 || out.String() != want || errors.String() != "errors too\n" {
+		t.Errorf("exit code %d, %v:\n%s%s", code, err, out.String(), errors.String())
 	}
 
 	cmd.Args = []string{"/none"}

@@ -93,6 +93,28 @@ func (h *Hierarchies) OOMKills(path string) int64 {
 	return values["oom_kill"]
 }
 
+// cpuPeriod is the stretch of time, in microseconds, in which a group may use its share of it.
+const cpuPeriod, leastQuota = 100_000, 1_000
+
+// LimitCPU lets the group use so many cores' time; NotFound when it is gone.
+func (h *Hierarchies) LimitCPU(path string, cores float64) error {
+	quota := strconv.Itoa(max(int(cores*cpuPeriod), leastQuota))
+	settings := []struct{ file, value string }{
+		{filepath.Join(h.controllers["cpu"], path, "cpu.cfs_period_us"), strconv.Itoa(cpuPeriod)},
+		{filepath.Join(h.controllers["cpu"], path, "cpu.cfs_quota_us"), quota},
+	}
+	if h.controllers["cpu"] == "" {
+		settings = settings[:1]
+		settings[0].file, settings[0].value = filepath.Join(h.unified, path, "cpu.max"), quota+" "+strconv.Itoa(cpuPeriod)
+	}
+	for _, s := range settings {
+		if err := os.WriteFile(s.file, []byte(s.value), 0); err != nil {
+			return gone(path, err)
+		}
+	}
+	return nil
+}
+
 // Freeze stops all processes of the group and returns when they stand still.
 func (h *Hierarchies) Freeze(path string) error {
 	return h.freezer(path, "FROZEN", "1", time.Now().Add(5*time.Second))
