@@ -72,7 +72,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err := os.MkdirAll(s.cfg.Run, 0o755); err != nil {
 		return fmt.Errorf("make run folder: %w", err)
 	}
-	unlock, err := lock(filepath.Join(s.cfg.Run, "supervisor.lock"))
+	unlock, err := lock(ctx, filepath.Join(s.cfg.Run, "supervisor.lock"), s.cfg.Socket)
 	if err != nil {
 		return err
 	}
@@ -126,22 +126,38 @@ func (s *Supervisor) supervise(ctx context.Context) error {
 		s.processes[i].end()
 	}
 	err = running.Wait()
+	_ = listener.Close() // before anybody learns that this one ends: see lock
 	close(s.stopped)
-	_ = listener.Close()
 	s.notify.close()
 	return errors.Join(err, clients.Wait())
 }
 
-// lock takes an exclusive lock on a file until the returned function is called or the process ends.
-func lock(path string) (func(), error) {
+// endTime is how long a supervisor that answers no more may take to end.
+const endTime = 5 * time.Second
+
+// lock takes an exclusive lock on a file until the returned function is called or the process ends. It
+// waits for a supervisor that is just ending, which is one that holds the lock and does not answer at
+// socket.
+func lock(ctx context.Context, path, socket string) (func(), error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = file.Close()
-		return nil, maru.WithHint(maru.Errorf(maru.Conflict, "Maru is running already with %s", filepath.Dir(path)),
-			"look with 'maru status', stop it with 'maru shutdown'")
+	ctx, cancel := context.WithTimeoutCause(ctx, endTime, errors.New("the one before does not end"))
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		_, err := Client{Socket: socket}.Status(ctx)
+		if err == nil || ctx.Err() != nil {
+			_ = file.Close()
+			return nil, maru.WithHint(maru.Errorf(maru.Conflict, "Maru is running already with %s", filepath.Dir(path)),
+				"look with 'maru status', stop it with 'maru shutdown'")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
 	return func() { _ = file.Close() }, nil
 }

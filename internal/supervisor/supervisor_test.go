@@ -313,6 +313,23 @@ func TestAdoptsAfterKill(t *testing.T) {
 	}
 }
 
+// TestStartRightAfterShutdown starts a successor at the moment at which the shutdown has been answered.
+func TestStartRightAfterShutdown(t *testing.T) {
+	run, address := t.TempDir(), freeAddress(t)
+	for range 20 {
+		f := start(t, run, address)
+		f.get(t)
+		if err := f.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := <-f.done; err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+}
+
 // waitStatus waits until the supervisor answers, and tells whether it has adopted the process.
 func (f *fixture) waitStatus(t *testing.T, pid int) error {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
