@@ -1,6 +1,9 @@
 package local_test
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/engine/enginetest"
+	"github.com/marucloud/maru/engine/local"
 )
 
 func TestSuiteOverTheWire(t *testing.T) {
@@ -101,9 +105,18 @@ func TestKilledWhileRemoving(t *testing.T) {
 	}
 	observe(t, p, w.ID, "draining", func(o maru.Observation) bool { return o.Instances[0].Phase == maru.PhaseDraining })
 	p.kill()
+	// As if it had been killed while it removed a container's bundle.
+	bundle := filepath.Join(cfg.Layout.Run, "containerd", "io.containerd.runtime.v2.task", local.Namespace, ".web-0-aaaaa.1")
+	if err := os.MkdirAll(filepath.Join(bundle, "rootfs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	p = startProcess(t, cfg).wait()
+	if _, err := os.Stat(bundle); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was left of a bundle is still there: %v", err)
+	}
 	o := observe(t, p, w.ID, "draining", func(o maru.Observation) bool { return true })
-	if o.Wanted != 0 || o.Instances[0].Phase != maru.PhaseDraining || o.Instances[0].Ready {
+	going := []maru.Phase{maru.PhaseDraining, maru.PhaseStopping} // the drain time may be over
+	if o.Wanted != 0 || !slices.Contains(going, o.Instances[0].Phase) || o.Instances[0].Ready {
 		t.Errorf("after the kill: %s", maru.Raw(o))
 	}
 	removeAll(t, p)

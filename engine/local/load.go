@@ -72,6 +72,9 @@ func (e *Engine) load(ctx context.Context) (err error) {
 	if err := cleanTempMounts(filepath.Join(e.cfg.Layout.Run, "tmpmounts")); err != nil {
 		e.log.Warn("unmount what an earlier engine left", "error", err)
 	}
+	if err := e.cleanBundles(); err != nil {
+		e.log.Warn("remove what an earlier engine left of containers", "error", err)
+	}
 	redirectLog(e.log)
 	exits := e.readExits() // containerd forgets them while it loads
 	if e.daemon, err = startDaemon(inNamespace(ctx), e.cfg.Layout); err != nil {
@@ -102,6 +105,20 @@ func cleanTempMounts(folder string) error {
 	var failed []error
 	for _, entry := range entries {
 		failed = append(failed, os.Remove(filepath.Join(folder, entry.Name())))
+	}
+	return errors.Join(failed...)
+}
+
+// cleanBundles removes the bundles in whose removal an engine died. Containerd renames a bundle so that it
+// begins with a dot before it removes it, and leaves it alone from then on.
+func (e *Engine) cleanBundles() error {
+	left, err := filepath.Glob(filepath.Join(bundlesFolder(e.cfg.Layout), ".*"))
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, bundle := range left {
+		failed = append(failed, os.RemoveAll(bundle))
 	}
 	return errors.Join(failed...)
 }
