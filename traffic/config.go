@@ -38,6 +38,13 @@ type Config struct {
 	Keep func(name string, f *os.File) error
 	Kept func(name string) (*os.File, error)
 
+	// Ready is called once by [Proxy.Run] when it accepts at all its doors. May be nil.
+	Ready func() error
+	// Settle is the longest that a proxy which knows no services at first, or has no certificates, leaves
+	// connections waiting in its sockets, those with TLS in the second case, until the server tells of
+	// them; 0: 5 s.
+	Settle time.Duration
+
 	// Original tells where a connection to the mesh was going; nil: the kernel is asked.
 	Original func(net.Conn) (netip.AddrPort, error)
 
@@ -80,6 +87,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Introduce == 0 {
 		c.Introduce = 2 * time.Second
+	}
+	if c.Settle == 0 {
+		c.Settle = 5 * time.Second
 	}
 	if c.Drain == 0 {
 		c.Drain = 30 * time.Second

@@ -49,6 +49,7 @@ func New(cfg Config, log *slog.Logger) (*Proxy, error) {
 	p.engine = forward.New(forward.Config{Connector: connector, AccessLog: p.access, Trusted: cfg.TrustedProxies}, log)
 	p.gateway = gateway.New(gateway.Config{
 		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), Drain: cfg.Drain, Linger: cfg.Linger,
+		Certified: p.certified,
 	}, p.table, p.engine, log)
 	p.mesh = mesh.New(mesh.Config{
 		Listeners: cfg.listeners(socket.Mesh), Original: cfg.Original, Connector: connector, AccessLog: p.access,
@@ -110,11 +111,20 @@ func (p *Proxy) Run(ctx context.Context) error {
 	support.Go(func() error { return p.access.Run(late) })
 	support.Go(func() error { return p.subscriber.Run(late) })
 
+	p.settle(ctx, p.subscriber.Services())
 	doors, serving := errgroup.WithContext(ctx)
 	doors.Go(func() error { return p.gateway.Run(serving) })
 	doors.Go(func() error { return p.mesh.Run(serving) })
 	doors.Go(func() error { return p.ports.Run(serving) })
 	doors.Go(func() error { return p.names.Run(serving) })
+	if p.cfg.Ready != nil {
+		doors.Go(func() error {
+			if p.certified(serving); serving.Err() != nil {
+				return nil
+			}
+			return p.cfg.Ready()
+		})
+	}
 	var ending time.Time
 	doors.Go(func() error {
 		<-serving.Done()
@@ -134,6 +144,21 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// settle waits until something is known, but no longer than it is allowed to.
+func (p *Proxy) settle(ctx context.Context, known <-chan struct{}) {
+	timer := time.NewTimer(p.cfg.Settle)
+	defer timer.Stop()
+	select {
+	case <-known:
+	case <-timer.C:
+		p.log.Warn("the server does not tell its traffic state; going on with what is known", "after", p.cfg.Settle)
+	case <-ctx.Done():
+	}
+}
+
+// certified waits for certificates likewise.
+func (p *Proxy) certified(ctx context.Context) { p.settle(ctx, p.subscriber.Certificates()) }
 
 // Update puts a step of state in force.
 func (p *Proxy) Update(u maru.TrafficUpdate) error { return p.table.Update(u) }

@@ -23,7 +23,7 @@ type holder struct {
 }
 
 func holderOf(ctx context.Context, p *platform, parent sockets.Parent) (holder, error) {
-	if supervisor.IsParent() {
+	if parent.Supervised {
 		return supervisedHolder(ctx, supervisor.Client{Socket: p.layout.SupervisorSocket()}, parent), nil
 	}
 	store, err := sockets.NewStore(parent)

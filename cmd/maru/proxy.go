@@ -58,12 +58,9 @@ func runProxy(ctx context.Context, p *platform) error {
 		Ranges: ranges, Server: p.layout.TrafficSocket(), State: state,
 		Listeners: listeners, Packets: packets,
 		Listen: held.listen, Release: held.release, Keep: held.keep, Kept: held.kept,
-		AccessLog: access,
+		AccessLog: access, Ready: held.ready,
 	}, log)
 	if err != nil {
-		return err
-	}
-	if err := held.ready(); err != nil {
 		return err
 	}
 	stop := held.watch(log)

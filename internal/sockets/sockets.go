@@ -80,8 +80,9 @@ func freebind(network, _ string, conn syscall.RawConn) error {
 
 // Parent is what the process that started this one handed to it.
 type Parent struct {
-	Files  map[string]*os.File // by name
-	notify string
+	Files      map[string]*os.File // by name
+	Supervised bool                // it is the supervisor, which holds sockets and files for this process
+	notify     string
 }
 
 // ProcessMark is the environment variable by which the supervisor finds its processes again.
@@ -91,7 +92,7 @@ const ProcessMark = "MARU_PROCESS"
 // of it, so that further children don't take it for theirs. LISTEN_PID, when set, must be this process.
 func FromParent() (Parent, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
-	p := Parent{Files: map[string]*os.File{}, notify: os.Getenv("NOTIFY_SOCKET")}
+	p := Parent{Files: map[string]*os.File{}, Supervised: os.Getenv(ProcessMark) != "", notify: os.Getenv("NOTIFY_SOCKET")}
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", ProcessMark} {
 		if err := os.Unsetenv(name); err != nil {
 			return p, err

@@ -264,6 +264,3 @@ func (p *process) askRestart(ctx context.Context) error {
 		return maru.Errorf(maru.Interrupted, "restart %s: %w", p.spec.Name, ctx.Err())
 	}
 }
-
-// IsParent tells whether a supervisor started this process.
-func IsParent() bool { return os.Getenv(markVariable) != "" }

@@ -3,7 +3,6 @@ package endtoend
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -115,9 +114,6 @@ func sameInstances(t *testing.T, before, after []host.Instance) {
 }
 
 func TestLoadOverReloads(t *testing.T) {
-	if os.Getenv("MARU_TIMINGS") == "" {
-		t.Skip("a reload still costs TLS handshakes for some milliseconds: known, and held against the bar by make soak")
-	}
 	m, l := busyMachine(t)
 	before := m.Instances(t, "busy", "web")
 	for _, process := range []string{"proxy", "server", "runtime", "proxy"} {

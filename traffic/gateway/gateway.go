@@ -23,6 +23,9 @@ type Config struct {
 	HTTP, HTTPS []net.Listener
 	Drain       time.Duration // longest wait for what is in flight when Run ends
 	Linger      time.Duration // how long idle connections stay open then
+	// Certified returns when connections with TLS may be accepted, at the latest when ctx ends; nil: at
+	// once. Until then they wait in the socket: without a certificate each would fail.
+	Certified func(ctx context.Context)
 }
 
 // Gateway is the door from outside.
@@ -58,7 +61,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 		accepting.Go(func() error { return g.server.Serve(l) })
 	}
 	for _, l := range g.cfg.HTTPS {
-		accepting.Go(func() error { return g.server.ServeTLS(l) })
+		accepting.Go(func() error {
+			if g.cfg.Certified != nil {
+				g.cfg.Certified(serving)
+			}
+			return g.server.ServeTLS(l)
+		})
 	}
 	group.Go(accepting.Wait)
 	group.Go(func() error {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,7 +56,19 @@ type Subscriber struct {
 
 	stream    atomic.Pointer[string] // whose first update is in force
 	connected chan struct{}          // gets a value when stream was set
+
+	services, certificates moment // when each is known
 }
+
+// moment is when something comes to be so.
+type moment struct {
+	once sync.Once
+	come chan struct{}
+}
+
+func newMoment() moment { return moment{come: make(chan struct{})} }
+
+func (m *moment) now() { m.once.Do(func() { close(m.come) }) }
 
 const (
 	firstBackoff   = 20 * time.Millisecond
@@ -65,7 +78,14 @@ const (
 // NewSubscriber makes a subscriber. It starts nothing.
 func NewSubscriber(cfg SubscriberConfig, plane Plane, log *slog.Logger) *Subscriber {
 	var dialer net.Dialer
-	s := &Subscriber{cfg: cfg, plane: plane, log: log, connected: make(chan struct{}, 1)}
+	s := &Subscriber{
+		cfg: cfg, plane: plane, log: log, connected: make(chan struct{}, 1),
+		services: newMoment(), certificates: newMoment(),
+	}
+	if cfg.Server == "" {
+		s.services.now()
+		s.certificates.now()
+	}
 	s.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", cfg.Server)
@@ -85,7 +105,28 @@ func (s *Subscriber) Load() error {
 	if u.Certificates, err = s.keptCertificates(); err != nil {
 		s.log.Warn("certificates were not kept over the restart", "error", err)
 	}
-	return s.plane.Update(u)
+	return s.update(u)
+}
+
+// Services is closed when it is known which services there are: from before if there were any, else by the
+// server's first word. Where there is no server it is closed from the start.
+func (s *Subscriber) Services() <-chan struct{} { return s.services.come }
+
+// Certificates is closed likewise when the plane has certificates.
+func (s *Subscriber) Certificates() <-chan struct{} { return s.certificates.come }
+
+// update puts a step in force and notes what is known by it.
+func (s *Subscriber) update(u maru.TrafficUpdate) error {
+	if err := s.plane.Update(u); err != nil {
+		return err
+	}
+	if u.Version > 0 || len(u.Services) > 0 { // what was kept has no version
+		s.services.now()
+	}
+	if len(u.Certificates) > 0 {
+		s.certificates.now()
+	}
+	return nil
 }
 
 // Run follows the server and keeps what it says until ctx ends. An absent server is waited for.
@@ -154,7 +195,7 @@ func (s *Subscriber) once(ctx context.Context) (connected bool, err error) {
 		if first && !u.Full {
 			return false, errors.New("the stream does not begin with everything")
 		}
-		if err := s.plane.Update(u); err != nil {
+		if err := s.update(u); err != nil {
 			return !first, err
 		}
 		if first {
