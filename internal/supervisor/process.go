@@ -16,9 +16,6 @@ import (
 
 const (
 	markVariable = sockets.ProcessMark // NAME:RUN
-	backoffFirst = 100 * time.Millisecond
-	backoffMost  = time.Second      // nothing is served meanwhile
-	steady       = 10 * time.Second // running this long forgets the failures before
 	readyTimeout = 15 * time.Second
 )
 
@@ -66,45 +63,36 @@ func (p *process) status() Process {
 
 func (p *process) run() {
 	defer close(p.done)
-	next, backoff := p.adopted, time.Duration(0)
+	next, wait := p.adopted, time.Duration(0)
+	var pace pacing
 	for {
 		if next == nil {
-			if !p.wait(backoff) {
+			if !p.pause(wait) || !p.demanded() {
 				return
 			}
 			started, err := p.start()
 			if err != nil {
-				p.log.Error("could not start", "error", err)
-				backoff = longer(backoff)
+				wait = pace.after(time.Now(), false)
+				p.log.Error("could not start", "error", err, "again in", wait)
 				continue
 			}
 			next = started
 		}
 		p.set(next)
-		began := time.Now()
 		select {
 		case <-next.exited:
 			p.set(nil)
-			state := next.state
-			next = nil
+			state, wasReady := next.state, next.isReady()
+			next, wait = nil, 0
 			if p.spec.OnDemand && state == "exit status 0" {
-				backoff = 0
 				continue
 			}
-			if time.Since(began) > steady {
-				backoff = 0
-			}
-			p.log.Warn("process ended and is started again", "state", state, "in", backoff)
 			p.count()
-			if backoff > 0 {
-				if !p.pause(backoff) {
-					return
-				}
-			}
-			backoff = longer(backoff)
+			wait = pace.after(time.Now(), wasReady)
+			p.log.Warn("process ended and is started again", "state", state, "in", wait)
 		case reply := <-p.restarts:
-			next = p.replace(next)
-			backoff = 0
+			next, wait = p.replace(next), 0
+			pace = pacing{}
 			reply <- nil
 		case <-p.stop:
 			p.terminate(next)
@@ -114,28 +102,26 @@ func (p *process) run() {
 	}
 }
 
-// wait blocks until the process should be started; false: it is to stop.
-func (p *process) wait(backoff time.Duration) bool {
-	if p.spec.OnDemand {
-		if p.demand == nil {
-			p.demand = newDemand(p.held.file(p.spec.Sockets[0]))
-		}
-		return p.demand.wait(p.stop, p.restarts)
-	}
-	if backoff > backoffFirst {
-		return true // paused already
-	}
-	select {
-	case <-p.stop:
-		return false
-	default:
+// demanded blocks until the process should be started; false: it is to stop.
+func (p *process) demanded() bool {
+	if !p.spec.OnDemand {
 		return true
 	}
+	if p.demand == nil {
+		p.demand = newDemand(p.held.file(p.spec.Sockets[0]))
+	}
+	return p.demand.wait(p.stop, p.restarts)
 }
 
+// pause waits until it is over or a restart is asked for; false: the process is to stop.
 func (p *process) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+	select {
+	case <-p.stop: // also when there is no pause
+		return false
+	default:
+	}
 	select {
 	case <-timer.C:
 		return true
@@ -145,10 +131,6 @@ func (p *process) pause(d time.Duration) bool {
 	case <-p.stop:
 		return false
 	}
-}
-
-func longer(backoff time.Duration) time.Duration {
-	return min(max(2*backoff, backoffFirst), backoffMost)
 }
 
 // replace ends the running process and gives its successor, or nil when the loop is to start it.

@@ -362,3 +362,18 @@ func TestMarkOf(t *testing.T) {
 		}
 	}
 }
+
+// TestComesBackAtOnce kills a process that does its work five times in a row.
+func TestComesBackAtOnce(t *testing.T) {
+	f := start(t, t.TempDir(), freeAddress(t))
+	for range 5 {
+		if err := syscall.Kill(f.get(t), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.get(t)
+	all, err := f.Status(t.Context())
+	if err != nil || all[0].Restarts != 5 {
+		t.Errorf("status says %+v, %v", all, err)
+	}
+}
