@@ -25,16 +25,30 @@ services:
     x-maru: {health: /healthz}
 `
 
-// TestLogsOfManyLines has four instances print numbered lines as fast as they can while the server is
-// killed twice and one reader does not read: each line is there once and in order, also afterwards.
+// TestLogsOfManyLines has four instances print numbered lines as fast as they can while the server, or the
+// runtime, is killed and one reader does not read: each line is there once and in order, also afterwards.
 func TestLogsOfManyLines(t *testing.T) {
-	each := 250_000
-	if n, err := strconv.Atoi(os.Getenv("MARU_LINES")); err == nil {
-		each = n / 4
+	for _, c := range []struct {
+		victim string
+		lines  int
+	}{{"server", 1_000_000}, {"runtime", 400_000}} {
+		t.Run(c.victim, func(t *testing.T) {
+			if n, err := strconv.Atoi(os.Getenv("MARU_LINES")); err == nil {
+				c.lines = n
+			}
+			m := host.Start(t)
+			m.LoadImage(t)
+			m.Deploy(t, talkative)
+			followManyLines(t, m, c.victim, c.lines/4)
+			readManyLines(t, m, c.lines/4)
+		})
 	}
-	m := host.Start(t)
-	m.LoadImage(t)
-	m.Deploy(t, talkative)
+}
+
+// followManyLines kills the victim while lines are printed, which goes faster than to follow them, and
+// again while they are only read.
+func followManyLines(t *testing.T, m *host.Machine, victim string, each int) {
+	t.Helper()
 	instances := m.Instances(t, "talk", "web")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -53,7 +67,7 @@ func TestLogsOfManyLines(t *testing.T) {
 		_ = response.Body.Close()
 	}
 	seen := newCheck(each)
-	kills := []int{each * 4 / 3, each * 8 / 3}
+	kills, former := []int{1, each / 2, each * 8 / 3}, 0
 	for !seen.complete(4) {
 		select {
 		case line := <-lines:
@@ -63,9 +77,7 @@ func TestLogsOfManyLines(t *testing.T) {
 		}
 		if len(kills) > 0 && seen.total >= kills[0] {
 			kills = kills[1:]
-			if _, err := m.Kill("server"); err != nil {
-				t.Fatal(err)
-			}
+			former = killSuccessor(t, m, victim, former)
 		}
 	}
 	told, grown := memory()
@@ -74,20 +86,37 @@ func TestLogsOfManyLines(t *testing.T) {
 		t.Errorf("memory does not stay flat: %s", told)
 	}
 	seen.report(t, "followed")
-	stopFollow()
+}
 
+// readManyLines reads all that was printed, when the instances are gone.
+func readManyLines(t *testing.T, m *host.Machine, each int) {
+	t.Helper()
 	m.Do(t, "scale", "--app", "talk", "web", "0")
 	host.Eventually(t, time.Minute, "the instances are gone", func() bool {
 		s, err := m.Status(t.Context(), "talk")
 		return err == nil && len(s.Of("web").Instances) == 0
 	})
-	began = time.Now()
+	began := time.Now()
 	later := newCheck(each)
 	for line := range strings.Lines(m.Do(t, "logs", "--app", "talk", "-n", "0", "web")) {
 		later.take(strings.TrimSuffix(line, "\n"))
 	}
 	t.Logf("read %d lines again in %s", later.total, time.Since(began).Round(time.Millisecond))
 	later.report(t, "read afterwards")
+}
+
+// killSuccessor waits until the process is another than the former one and kills it.
+func killSuccessor(t *testing.T, m *host.Machine, process string, former int) int {
+	t.Helper()
+	host.Eventually(t, 10*time.Second, process+" runs to be killed", func() bool {
+		pid := m.PID(process)
+		return pid != 0 && pid != former
+	})
+	killed, err := m.Kill(process)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return killed
 }
 
 // follow runs maru logs --follow and gives its lines. A stalled one is never read from.
