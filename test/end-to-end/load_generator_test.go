@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/marucloud/maru/test/host"
 )
 
 // Kinds of load. A step of a stream is one message there and back.
@@ -94,6 +96,21 @@ func startLoad(t *testing.T, plain, secure, host string) *load {
 func (l *load) stop() {
 	l.cancel()
 	l.running.Wait()
+}
+
+// more waits until as many further requests were answered or failed.
+func (l *load) more(t *testing.T, requests int) {
+	t.Helper()
+	sent := func() (n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, took := range l.took {
+			n += len(took)
+		}
+		return n
+	}
+	before := sent()
+	host.Eventually(t, time.Minute, "the load goes on", func() bool { return sent()-before >= requests })
 }
 
 // pace calls do so many times a second, at most 64 at a time.

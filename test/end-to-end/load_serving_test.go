@@ -25,6 +25,9 @@ services:
       health: /healthz
 `
 
+// aroundEach is how many requests there are before and after each event: 3 s of the load.
+const aroundEach = 1500
+
 // busyMachine runs three instances under load.
 func busyMachine(t *testing.T) (*host.Machine, *load) {
 	t.Helper()
@@ -71,6 +74,7 @@ func TestLoadOverKilledPlatform(t *testing.T) {
 	m, l := busyMachine(t)
 	before := m.Instances(t, "busy", "web")
 	for _, process := range []string{"server", "runtime", "server", "runtime"} {
+		l.more(t, aroundEach)
 		former, err := m.Kill(process)
 		if err != nil {
 			t.Fatal(err)
@@ -83,6 +87,7 @@ func TestLoadOverKilledPlatform(t *testing.T) {
 			t.Errorf("%s took %s to come back", process, took)
 		}
 	}
+	l.more(t, aroundEach)
 	sameInstances(t, before, m.Instances(t, "busy", "web"))
 	l.report(t, nil)
 }
@@ -119,13 +124,14 @@ func TestLoadOverReloads(t *testing.T) {
 	m, l := busyMachine(t)
 	before := m.Instances(t, "busy", "web")
 	for _, process := range []string{"proxy", "server", "runtime", "proxy"} {
+		l.more(t, aroundEach)
 		began := time.Now()
 		if err := m.Reload(process); err != nil {
 			t.Error(err)
 		}
 		t.Logf("reload of %s took %s", process, time.Since(began))
 	}
-	<-time.After(streamLife) // the last streams through the old proxy end
+	l.more(t, aroundEach) // the last streams through the old proxy end meanwhile
 	host.Eventually(t, 30*time.Second, "all is well", func() bool {
 		s, err := m.Status(t.Context(), "busy")
 		return err == nil && s.Of("web").Ready == 3
