@@ -2,11 +2,13 @@ package endtoend
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ services:
     image: example.test/service:1
     environment: {VERSION: "VALUE"}
     deploy: {replicas: 3}
+    ports: ["127.0.0.1:17100:8080"]
     x-maru:
       route: busy.localhost
       health: /healthz
@@ -141,7 +144,7 @@ func TestLoadOverReloads(t *testing.T) {
 }
 
 // TestKilledProxyIsReplaced kills each proxy as soon as it answers, and measures until its successor
-// answers on a new connection, in the clear and by TLS.
+// answers on a new connection: in the clear, by TLS and at a published port. None is ever refused.
 func TestKilledProxyIsReplaced(t *testing.T) {
 	m := host.Start(t)
 	m.LoadImage(t)
@@ -150,13 +153,13 @@ func TestKilledProxyIsReplaced(t *testing.T) {
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "busy.localhost"},
 	}}
 	var took []time.Duration
-	for n := range 10 {
+	for n := range 12 {
 		former, err := m.Kill("proxy")
 		if err != nil {
 			t.Fatal(err)
 		}
 		killed := time.Now()
-		address := []string{"http://" + m.HTTP, "https://" + m.HTTPS}[n%2]
+		address := []string{"http://" + m.HTTP, "https://" + m.HTTPS, "http://127.0.0.1:17100"}[n%3]
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -165,6 +168,9 @@ func TestKilledProxyIsReplaced(t *testing.T) {
 		var code int
 		host.Eventually(t, 10*time.Second, "the gateway answers", func() bool {
 			response, err := client.Do(request)
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				t.Fatal(err)
+			}
 			if err != nil {
 				return false // it was accepted by the one that died
 			}

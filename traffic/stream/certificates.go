@@ -21,14 +21,19 @@ func (s *Subscriber) keepCertificates(c []maru.Certificate) {
 	f, err := sealed(certificatesName, maru.Raw(c))
 	if err == nil {
 		err = s.cfg.Keep(certificatesName, f)
-		if s.kept != nil {
-			s.kept.Close()
-		}
-		s.kept = f
+		s.hold(f)
 	}
 	if err != nil {
 		s.log.Warn("certificates will not be there after a restart until the server is", "error", err)
 	}
+}
+
+// hold leaves the file open for as long as the process lives, so that a supervisor that starts anew finds it.
+func (s *Subscriber) hold(f *os.File) {
+	if s.kept != nil {
+		s.kept.Close()
+	}
+	s.kept = f
 }
 
 func (s *Subscriber) keptCertificates() ([]maru.Certificate, error) {
@@ -39,7 +44,7 @@ func (s *Subscriber) keptCertificates() ([]maru.Certificate, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
-	defer f.Close()
+	s.hold(f)
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -60,8 +65,8 @@ func decodeCertificates(data []byte) ([]maru.Certificate, error) {
 	return c, nil
 }
 
-// sealed makes a file in memory that nobody can change any more. A supervisor that starts anew finds it
-// in this process by the beginning of its name.
+// sealed makes a file in memory that nobody can change any more. A supervisor that starts anew knows it by
+// the beginning of its name.
 func sealed(name string, data []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("maru:"+name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {

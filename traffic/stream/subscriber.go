@@ -52,7 +52,7 @@ type Subscriber struct {
 	log    *slog.Logger
 	client *http.Client
 	keeper *keeper
-	kept   *os.File // the certificates in memory; of the goroutine that follows. Open for as long as the process lives
+	kept   *os.File // the certificates in memory; of Load, then of the goroutine that follows
 
 	stream    atomic.Pointer[string] // whose first update is in force
 	connected chan struct{}          // gets a value when stream was set
