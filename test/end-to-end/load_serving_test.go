@@ -143,6 +143,26 @@ func TestLoadOverReloads(t *testing.T) {
 	l.report(t, nil)
 }
 
+// TestLoadOverKilledSupervisor has a new supervisor take over what the killed one held, and then hand it
+// to a new proxy.
+func TestLoadOverKilledSupervisor(t *testing.T) {
+	m, l := busyMachine(t)
+	before := m.Instances(t, "busy", "web")
+	l.more(t, aroundEach)
+	if _, err := m.Kill("start"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Up(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Reload("proxy"); err != nil {
+		t.Error(err)
+	}
+	l.more(t, aroundEach)
+	sameInstances(t, before, m.Instances(t, "busy", "web"))
+	l.report(t, nil)
+}
+
 // TestKilledProxyIsReplaced kills each proxy as soon as it answers, and measures until its successor
 // answers on a new connection: in the clear, by TLS and at a published port. None is ever refused.
 func TestKilledProxyIsReplaced(t *testing.T) {
