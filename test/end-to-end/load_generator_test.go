@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -308,5 +309,8 @@ func (l *load) report(t *testing.T, excused func(failure) bool) {
 	t.Logf("%d failed, %d excused, %d not sent\n%s", left, len(l.failures)-left, l.missed, strings.TrimSuffix(text.String(), "\n"))
 	if left > 0 {
 		t.Errorf("%d requests failed", left)
+	}
+	if os.Getenv("MARU_TIMINGS") != "" && l.missed > 0 {
+		t.Errorf("the load was less than 500 requests a second: %d were not sent", l.missed)
 	}
 }

@@ -46,7 +46,7 @@ func TestLoadOverRedeploysAndRollback(t *testing.T) {
 		m.Deploy(t, strings.ReplaceAll(busy, "VALUE", fmt.Sprint(n+1)))
 	}
 	m.Do(t, "rollback", "--app", "busy")
-	<-time.After(streamLife) // the last streams on the old instances end
+	l.more(t, aroundEach) // the last streams on the old instances end meanwhile
 	l.report(t, nil)
 }
 
