@@ -218,7 +218,7 @@ func (l *load) oneStream(ctx context.Context, kind string, open func(context.Con
 			err = fmt.Errorf("%q came back as %q", text, answer)
 		}
 		if err != nil {
-			l.note(kind, began, fmt.Errorf("cut after %s: %w", time.Since(began), err))
+			l.note(kind, began, fmt.Errorf("cut after %d messages and %s: %w", n, time.Since(began), err))
 			return
 		}
 		l.note(kind, sent, nil)
