@@ -65,9 +65,9 @@ func TestLoadOverKilledInstance(t *testing.T) {
 		})
 	}
 	l.report(t, func(f failure) bool {
-		// What is not idempotent, or was open on the instance, ends with it.
+		// What is not idempotent, or was open on the instance, ends with it, and soon.
 		return f.kind != http1 && f.kind != http2 && slices.ContainsFunc(kills, func(at time.Time) bool {
-			return !f.end.Before(at) && f.began.Before(at.Add(time.Second))
+			return !f.end.Before(at) && f.began.Before(at.Add(time.Second)) && f.end.Before(at.Add(streamLife+requestTimeout/2))
 		})
 	})
 }

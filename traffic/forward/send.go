@@ -71,6 +71,9 @@ func (x *exchange) outRequest(ep *table.Endpoint) *http.Request {
 	}
 	if x.body != nil {
 		out.Body = x.body.body()
+		if x.http2() {
+			out.Body = newLeaver(out.Body)
+		}
 	} else {
 		out.ContentLength = 0
 	}
