@@ -19,7 +19,7 @@ func TestPacing(t *testing.T) {
 		{"never ready", false, 10 * ms, 7, []time.Duration{0, 100 * ms, 200 * ms, 400 * ms, 800 * ms, time.Second, time.Second}},
 		{"killed ten times at once", true, 0, 10, make([]time.Duration, 10)},
 		{"killed every two seconds", true, 2 * time.Second, 100, make([]time.Duration, 100)},
-		{"crashes on its first request", true, 50 * ms, 100, []time.Duration{950 * ms, 950 * ms}},
+		{"crashes on its first request", true, 50 * ms, 100, []time.Duration{250 * ms, 250 * ms}},
 	} {
 		var p pacing
 		var waits []time.Duration

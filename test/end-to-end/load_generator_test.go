@@ -310,7 +310,11 @@ func (l *load) report(t *testing.T, excused func(failure) bool) {
 	if left > 0 {
 		t.Errorf("%d requests failed", left)
 	}
-	if os.Getenv("MARU_TIMINGS") != "" && l.missed > 0 {
+	sent := 0
+	for _, took := range l.took {
+		sent += len(took)
+	}
+	if os.Getenv("MARU_TIMINGS") != "" && l.missed > sent/100 {
 		t.Errorf("the load was less than 500 requests a second: %d were not sent", l.missed)
 	}
 }

@@ -179,6 +179,7 @@ func TestKilledProxyIsReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		killed := time.Now()
+		host.Eventually(t, 10*time.Second, "the killed proxy is gone", func() bool { return m.PID("proxy") != former })
 		address := []string{"http://" + m.HTTP, "https://" + m.HTTPS, "http://127.0.0.1:17100"}[n%3]
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
 		if err != nil {
