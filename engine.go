@@ -197,6 +197,12 @@ type Forwarder interface {
 	Forward(ctx context.Context, instance string, port uint16) (net.Conn, error)
 }
 
+// Constrained tells what an engine goes without on this machine.
+type Constrained interface {
+	// Constraints are in words, each with its reason; none when all is as it should be.
+	Constraints(ctx context.Context) ([]string, error)
+}
+
 // Meter tells what instances use.
 type Meter interface {
 	Usage(ctx context.Context) ([]Usage, error)

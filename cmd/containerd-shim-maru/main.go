@@ -6,11 +6,14 @@ package main
 import (
 	"context"
 	"io"
+	"os"
+	"path/filepath"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/containerd/v2/pkg/shutdown"
 	"github.com/containerd/containerd/v2/plugins"
@@ -18,16 +21,23 @@ import (
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
 const name = "io.containerd.runc.v2"
 
 // starter starts shims as the usual one does. It tells of itself without asking runc, which takes
-// longer and is in no search path.
+// longer and is in no search path. Of runc's features containerd wants to know one: whether it mounts
+// volumes with other owners, as it does since 1.2.
 type starter struct{ shim.Shim }
 
 func (starter) Info(context.Context, io.Reader) (*types.RuntimeInfo, error) {
-	return &types.RuntimeInfo{Name: name, Version: &types.RuntimeVersion{Version: version.Version}}, nil
+	enabled := true
+	able, err := typeurl.MarshalAnyToProto(&features.Features{
+		Linux: &features.Linux{MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &enabled}}},
+	})
+	return &types.RuntimeInfo{Name: name, Version: &types.RuntimeVersion{Version: version.Version}, Features: able}, err
 }
 
 func main() {
@@ -41,6 +51,10 @@ func main() {
 }
 
 func newService(ic *plugin.InitContext) (any, error) {
+	// What a shim that died has mounted for a moment, the engine unmounts where it looks for its own.
+	if err := mount.SetTempMountLocation(filepath.Join(filepath.Dir(os.Getenv("TTRPC_ADDRESS")), "tmpmounts")); err != nil {
+		return nil, err
+	}
 	publisher, err := ic.GetByID(plugins.EventPlugin, "publisher")
 	if err != nil {
 		return nil, err

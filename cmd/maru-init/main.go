@@ -1,5 +1,7 @@
 // Command maru-init is process 1 of instances that ask for one (compose: init: true). It runs the
 // command that follows it, passes signals on to it, reaps orphans, and ends with its exit code.
+//
+// Called by another name it tries, once for all instances, what they need from a user namespace.
 package main
 
 import (
@@ -19,7 +21,14 @@ const (
 	exitSignal        = 128
 )
 
+// tryName is what the engine calls the program to have it try namespaces; see engine/local/userns.
+const tryName = "maru-try-users"
+
 func main() {
+	if os.Args[0] == tryName {
+		tryMounts()
+		return
+	}
 	if len(os.Args) < 2 {
 		fail(exitNotFound, "maru-init: no command")
 	}
@@ -46,6 +55,17 @@ func main() {
 		case syscall.SIGURG: // the Go runtime sends it to itself
 		default:
 			_ = syscall.Kill(child, number)
+		}
+	}
+}
+
+// tryMounts mounts what shows the process's own namespaces. The kernel lets nobody do so who could see
+// more by it than the machine, which may be a container itself, shows of its own.
+func tryMounts() {
+	for _, kind := range []string{"proc", "sysfs"} {
+		place := map[string]string{"proc": "/proc", "sysfs": "/sys"}[kind]
+		if err := unix.Mount(kind, place, kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			fail(1, "mount "+place+": "+err.Error())
 		}
 	}
 }

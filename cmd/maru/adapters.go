@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/build"
@@ -30,8 +33,12 @@ func (b builder) Build(ctx context.Context, r server.BuildRequest, progress func
 	})
 }
 
-// processStatus asks the supervisor, or systemd, how the processes are.
-type processStatus struct{ supervisor supervisor.Client }
+// processStatus asks the supervisor, or systemd, how the processes are, and the engine what it goes
+// without.
+type processStatus struct {
+	supervisor supervisor.Client
+	engine     maru.Constrained
+}
 
 func (p processStatus) Processes(ctx context.Context) ([]server.Process, error) {
 	all, err := p.supervisor.Status(ctx)
@@ -55,9 +62,27 @@ func (p processStatus) Processes(ctx context.Context) ([]server.Process, error) 
 		if one.Restarts > 0 {
 			process.Message = "restarted " + maru.Itoa(one.Restarts) + " times"
 		}
+		if one.Name == "runtime" && one.Ready {
+			process.Message = p.addConstraints(ctx, process.Message)
+		}
 		processes = append(processes, process)
 	}
 	return processes, nil
+}
+
+// addConstraints says what the engine goes without. One that can't be asked just now has other troubles,
+// which show elsewhere.
+func (p processStatus) addConstraints(ctx context.Context, message string) string {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Second, errors.New("the runtime does not answer"))
+	defer cancel()
+	all, err := p.engine.Constraints(ctx)
+	if err != nil {
+		return message
+	}
+	if message != "" {
+		all = append([]string{message}, all...)
+	}
+	return strings.Join(all, "; ")
 }
 
 // backups gives the server the backups in its own words.

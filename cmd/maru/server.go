@@ -109,7 +109,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())},
 		Tokens:  token.New(c.store), Grants: grant.New(c.store), Secrets: vault,
-		Processes: processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}},
+		Processes: processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
 		Backups:   backups{c.backups(data)},
 		Authority: c.authority.RootPEM,
 	}, c.log)

@@ -46,7 +46,7 @@ func (w *workload) start(t lifetime, inst *instance) (changed bool) {
 	w.spawn(inst, func() func() {
 		a, err := s.run(t.work)
 		return func() {
-			inst.rec.Addresses = s.addresses
+			inst.rec.Addresses, inst.rec.Users = s.addresses, s.rec.Users
 			if err != nil {
 				w.notStarted(t, inst, err)
 				return
@@ -185,7 +185,7 @@ func (w *workload) signal(t lifetime, inst *instance, number unix.Signal) {
 
 // delete removes all that is left of an instance.
 func (w *workload) delete(t lifetime, inst *instance) {
-	id, addresses := inst.rec.ID, inst.rec.Addresses
+	id, addresses, users := inst.rec.ID, inst.rec.Addresses, inst.rec.Users
 	w.spawn(inst, func() func() {
 		inst.reaps.Wait()
 		err := retry(t.work, func() error { return w.e.deleteInstance(t.work, id, addresses) })
@@ -199,6 +199,7 @@ func (w *workload) delete(t lifetime, inst *instance) {
 			}
 			delete(w.instances, id)
 			w.e.claims.free(id)
+			w.e.ranges.free(users)
 		}
 	})
 }

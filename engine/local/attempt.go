@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/engine/local/userns"
 	"github.com/marucloud/maru/internal/crash"
 	"github.com/marucloud/maru/internal/layout"
 )
@@ -62,8 +63,17 @@ func attemptFolder(l layout.Layout, container string) string {
 	return filepath.Join(l.Run, "instances", container)
 }
 
-func (e *Engine) runcOptions() *options.Options {
-	return &options.Options{BinaryName: e.programs.Runc, Root: filepath.Join(e.cfg.Layout.Run, "runc")}
+// attemptSecrets is the folder of the secrets that belong to the attempt alone.
+func attemptSecrets(l layout.Layout, container string) string {
+	return filepath.Join(secretsFolder(l), "instances", container)
+}
+
+// runcOptions tell the shim where runc is, and who owns the ends of the output that the instance has.
+func (e *Engine) runcOptions(users userns.Range) *options.Options {
+	owner := uint32(users.ID(0))
+	return &options.Options{
+		BinaryName: e.programs.Runc, Root: filepath.Join(e.cfg.Layout.Run, "runc"), IoUid: owner, IoGid: owner,
+	}
 }
 
 // signal sends a signal to the attempt's first process. One that is gone is no error.
@@ -96,7 +106,7 @@ func (e *Engine) reap(ctx context.Context, container string) error {
 	if err := e.removeSocket(ctx, container); err != nil {
 		return fmt.Errorf("remove the shim's socket of %s: %w", container, err)
 	}
-	return os.RemoveAll(attemptFolder(e.cfg.Layout, container))
+	return errors.Join(os.RemoveAll(attemptFolder(e.cfg.Layout, container)), os.RemoveAll(attemptSecrets(e.cfg.Layout, container)))
 }
 
 // removeSocket removes the socket of a shim that was killed; one that ends by itself takes it along.
@@ -165,7 +175,7 @@ func (e *Engine) newContainer(ctx context.Context, s *start, spec *specs.Spec) (
 			return nil
 		},
 		containerd.WithImageName(s.workload.Image),
-		containerd.WithRuntime(e.programs.Shim, e.runcOptions()),
+		containerd.WithRuntime(e.programs.Shim, e.runcOptions(s.rec.Users)),
 		containerd.WithSpec(spec),
 		containerd.WithContainerLabels(map[string]string{
 			instanceLabel: s.rec.ID, attemptLabel: maru.Itoa(s.rec.Attempt),

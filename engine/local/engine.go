@@ -39,6 +39,7 @@ type Engine struct {
 	records *recordStore
 	volumes *volume.Store
 	claims  *claims
+	ranges  *userRanges
 	limit   chan struct{} // tokens of instances that are being started
 
 	ready   chan struct{} // closed when loading is over; loaded says how it went
@@ -71,7 +72,8 @@ var (
 	_ maru.Images    = (*Engine)(nil)
 	_ maru.DataPlane = (*Engine)(nil)
 
-	_ maru.ImageSaver = (*Engine)(nil)
+	_ maru.ImageSaver  = (*Engine)(nil)
+	_ maru.Constrained = (*Engine)(nil)
 )
 
 // New makes an engine. It touches nothing before Run. Invalid when cfg is.
@@ -97,6 +99,7 @@ func New(cfg Config, log *slog.Logger) (*Engine, error) {
 		records:   newRecordStore(cfg.Layout),
 		volumes:   volume.New(cfg.Layout.VolumeData()),
 		claims:    newClaims(),
+		ranges:    newUserRanges(),
 		limit:     make(chan struct{}, cfg.Starts),
 		ready:     make(chan struct{}),
 		stopped:   make(chan struct{}),

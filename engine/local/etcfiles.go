@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -20,6 +21,7 @@ type etcInput struct {
 	Addresses maru.Addresses
 	Gateway   maru.Addresses // the machine, as instances see it
 	Host      hostFacts
+	Owner     int // of the files, on the host
 }
 
 // writeEtc generates /etc/hosts, /etc/hostname and /etc/resolv.conf in a folder and gives their mounts.
@@ -29,7 +31,7 @@ func writeEtc(folder string, in etcInput) ([]specs.Mount, error) {
 		{"hosts", hostsFile(in)}, {"hostname", in.Hostname + "\n"}, {"resolv.conf", resolvFile(in)},
 	} {
 		path := filepath.Join(folder, file.name)
-		if err := os.WriteFile(path, []byte(file.content), 0o644); err != nil {
+		if err := errors.Join(os.WriteFile(path, []byte(file.content), 0o644), os.Chown(path, in.Owner, in.Owner)); err != nil {
 			return nil, err
 		}
 		mounts = append(mounts, bindMount(path, "/etc/"+file.name, in.Workload.Container.ReadOnly, ""))

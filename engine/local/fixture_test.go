@@ -44,6 +44,9 @@ func newConfig(t testing.TB) local.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(folder, 0o711); err != nil { // who is root in an instance only gets to its root file system then
+		t.Fatal(err)
+	}
 	return local.Config{
 		Layout: layout.Layout{Name: name[max(0, len(name)-8):], Data: filepath.Join(folder, "d"), Run: filepath.Join(folder, "r")},
 		Ranges: maru.Ranges{

@@ -16,14 +16,16 @@ import (
 
 // hostFacts are what this machine and this process allow containers to have.
 type hostFacts struct {
-	capabilities []string // that can be given, with CAP_
-	oomScore     int      // our own: without CAP_SYS_RESOURCE nothing can go below
-	swap         bool     // swap is accounted, so it can be limited
-	blockWeight  bool     // the I/O scheduler knows weights
-	unified      bool     // cgroup version 2
-	seccomp      bool
-	initProgram  string
-	resolvConf   []byte // the host's, for instances in its network
+	capabilities  []string // that can be given, with CAP_
+	oomScore      int      // our own: without CAP_SYS_RESOURCE nothing can go below
+	swap          bool     // swap is accounted, so it can be limited
+	blockWeight   bool     // the I/O scheduler knows weights
+	unified       bool     // cgroup version 2
+	seccomp       bool
+	noUsers       string // why instances can't have users of their own; "": they can
+	noUserVolumes string // why those with volumes can't
+	initProgram   string
+	resolvConf    []byte // the host's, for instances in its network
 }
 
 func findHostFacts(groups *cgroup.Hierarchies) (hostFacts, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/engine/local/bin"
 	"github.com/marucloud/maru/engine/local/cgroup"
+	"github.com/marucloud/maru/engine/local/userns"
 	"github.com/marucloud/maru/plan"
 )
 
@@ -80,11 +81,13 @@ func (e *Engine) load(ctx context.Context) (err error) {
 	if e.daemon, err = startDaemon(inNamespace(ctx), e.cfg.Layout); err != nil {
 		return err
 	}
+	e.host.noUsers, e.host.noUserVolumes = e.tryUsers(ctx)
 	e.images = newImageStore(e.daemon.client, e.cfg.Mirrors, e.log)
 	for _, r := range records {
 		if r.Addresses.V4.IsValid() && r.Addresses != e.cfg.Ranges.Host() {
 			e.network.Reserve(r.Addresses)
 		}
+		e.ranges.reserve(r.Users)
 	}
 	if err := e.network.Setup(ctx); err != nil {
 		return fmt.Errorf("set up network: %w", err)
@@ -249,6 +252,11 @@ func (a *adoption) running(ctx context.Context, w *workload, inst *instance, c c
 		return nil, true, err
 	}
 	inst.rec.Started = startOf(inst.rec)
+	// An earlier version, which kept the instance meanwhile, has no users in its record.
+	if mappings := spec.Linux.UIDMappings; len(mappings) > 0 {
+		inst.rec.Users = userns.Range(mappings[0].HostID)
+		a.e.ranges.reserve(inst.rec.Users)
+	}
 	want := w.want
 	adopted := &attempt{
 		instance: inst.rec.ID, number: inst.rec.Attempt, container: c.ID, cgroup: spec.Linux.CgroupsPath,

@@ -80,7 +80,8 @@ func leftoverNow(t testing.TB, l layout.Layout) []string {
 		}
 	}
 	for _, pattern := range []string{
-		filepath.Join(l.Run, "instances", "*"), filepath.Join(l.Run, "secrets", "*"), filepath.Join(l.Run, "s", "*"), filepath.Join(l.Run, "netns", "*"),
+		filepath.Join(l.Run, "instances", "*"), filepath.Join(l.Run, "secrets", "[0-9a-f]*"), filepath.Join(l.Run, "secrets", "instances", "*"), filepath.Join(l.Run, "s", "*"),
+		filepath.Join(l.Run, "netns", "*"), filepath.Join(l.Run, "userns", "*"),
 		filepath.Join(l.Run, "runc", "*", "*"), filepath.Join(l.Run, "fifo", "*"), filepath.Join(l.Run, "tmpmounts", "*"),
 		filepath.Join(l.Run, "containerd", "io.containerd.runtime.v2.task", "*", "*"),
 		filepath.Join(l.RuntimeData(), "instances", "*"), filepath.Join(l.RuntimeData(), "workloads", "*"),

@@ -38,7 +38,7 @@ func (s *start) prepareMounts(ctx context.Context, image imageInfo) ([]specs.Mou
 		if err != nil {
 			return nil, err
 		}
-		mounts = append(mounts, bindMount(path, target, false, ""))
+		mounts = append(mounts, s.volumeMount(path, target, false, ""))
 	}
 	files, err := s.prepareFiles()
 	return append(mounts, files...), err
@@ -49,7 +49,7 @@ func (s *start) prepareMount(ctx context.Context, image imageInfo, index int, m 
 	switch m.Kind {
 	case maru.VolumeMount:
 		path, err := s.prepareVolume(ctx, image, m, target)
-		return bindMount(path, target, m.ReadOnly, m.Propagation), err
+		return s.volumeMount(path, target, m.ReadOnly, m.Propagation), err
 	case maru.BindMount:
 		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
 			if !m.Create {
@@ -69,6 +69,16 @@ func (s *start) prepareMount(ctx context.Context, image imageInfo, index int, m 
 		return s.prepareImage(ctx, index, m, target)
 	}
 	return specs.Mount{}, maru.Errorf(maru.Unsupported, "mounts of kind %q are not known", m.Kind)
+}
+
+// volumeMount shows the instance a volume with its owners as they are on the disk, whoever they would be
+// in its user namespace.
+func (s *start) volumeMount(source, target string, readOnly bool, propagation string) specs.Mount {
+	mounted := bindMount(source, target, readOnly, propagation)
+	if s.rec.Users != 0 {
+		mounted.Options = append(mounted.Options, "idmap")
+	}
+	return mounted
 }
 
 func (s *start) prepareVolume(ctx context.Context, image imageInfo, m maru.Mount, target string) (string, error) {
@@ -128,19 +138,25 @@ func (s *start) prepareImage(ctx context.Context, index int, m maru.Mount, targe
 	return specs.Mount{}, maru.Errorf(maru.Unsupported, "subpath of an image is not supported")
 }
 
-// prepareFiles puts configs into the attempt's folder; secrets are in memory already.
+// prepareFiles puts configs into the attempt's folder; secrets are in memory already. Those of an
+// instance with users of its own are copies, which belong to them.
 func (s *start) prepareFiles() ([]specs.Mount, error) {
 	var mounts []specs.Mount
 	for i, f := range s.workload.Files {
-		path := filepath.Join(s.e.wanted.secretFolder(s.workload.ID), strconv.Itoa(i))
-		if !f.Secret {
-			path = filepath.Join(s.folder, "file-"+strconv.Itoa(i))
-			if err := os.WriteFile(path, f.Data, 0o600); err != nil {
+		path, copied := filepath.Join(s.folder, "file-"+strconv.Itoa(i)), true
+		switch {
+		case f.Secret && s.rec.Users == 0:
+			path, copied = filepath.Join(s.e.wanted.secretFolder(s.workload.ID), strconv.Itoa(i)), false
+		case f.Secret:
+			path = filepath.Join(attemptSecrets(s.e.cfg.Layout, s.container), strconv.Itoa(i))
+		}
+		if copied {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, f.Data, 0o600)); err != nil {
 				return nil, err
 			}
 		}
 		mode := fs.FileMode(f.Mode) & fs.ModePerm
-		if err := errors.Join(os.Chown(path, f.UID, f.GID), os.Chmod(path, mode)); err != nil {
+		if err := errors.Join(os.Chown(path, s.rec.Users.ID(f.UID), s.rec.Users.ID(f.GID)), os.Chmod(path, mode)); err != nil {
 			return nil, fmt.Errorf("file %s: %w", f.Path, err)
 		}
 		mounts = append(mounts, bindMount(path, cleanTarget(f.Path), true, ""))

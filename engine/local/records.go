@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/engine/local/userns"
 	"github.com/marucloud/maru/internal/atomicfile"
 	"github.com/marucloud/maru/internal/crash"
 	"github.com/marucloud/maru/internal/layout"
@@ -19,6 +20,7 @@ type record struct {
 	ID         string            `json:"id"`
 	Workload   maru.WorkloadID   `json:"workload"`
 	Addresses  maru.Addresses    `json:"addresses"`
+	Users      userns.Range      `json:"users,omitempty"` // that it is outside; zero: the host's
 	Created    time.Time         `json:"created"`
 	Attempt    int               `json:"attempt"`        // containers it has had
 	Begun      time.Time         `json:"begun,omitzero"` // this attempt; on disk before its process starts

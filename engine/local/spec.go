@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"path"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/engine/local/userns"
 )
 
 // specInput is all that the OCI spec of an attempt is made of.
@@ -22,6 +24,8 @@ type specInput struct {
 	Host     hostFacts
 	Hostname string
 	Netns    string // path; "" with the host's network
+	Users    userns.Range
+	Userns   string // path of the user namespace with the Users
 	Cgroup   string
 	Mounts   []specs.Mount // volumes, files and what is generated, in the order of mounting
 	Warn     *slog.Logger  // is told what can't be had on this machine
@@ -56,7 +60,9 @@ func newSpec(ctx context.Context, in specInput) (*specs.Spec, error) {
 		Annotations: c.Annotations,
 		Linux: &specs.Linux{
 			CgroupsPath:   in.Cgroup,
-			Namespaces:    linuxNamespaces(c.Host, in.Netns),
+			Namespaces:    linuxNamespaces(c.Host, in),
+			UIDMappings:   in.Users.Mappings(),
+			GIDMappings:   in.Users.Mappings(),
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
 		},
@@ -70,7 +76,7 @@ func newSpec(ctx context.Context, in specInput) (*specs.Spec, error) {
 	if spec.Linux.Resources, err = newResources(in); err != nil {
 		return nil, err
 	}
-	if spec.Linux.Sysctl, err = newSysctls(c); err != nil {
+	if spec.Linux.Sysctl, err = newSysctls(c, in.Users); err != nil {
 		return nil, err
 	}
 	if spec.Mounts, err = newMounts(in); err != nil {
@@ -117,8 +123,11 @@ func finishSpec(ctx context.Context, spec *specs.Spec, in specInput, options sec
 	return nil
 }
 
-func linuxNamespaces(host maru.HostAccess, netns string) []specs.LinuxNamespace {
+func linuxNamespaces(host maru.HostAccess, in specInput) []specs.LinuxNamespace {
 	namespaces := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.CgroupNamespace}}
+	if in.Users != 0 {
+		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: in.Userns})
+	}
 	if !host.HostPID {
 		namespaces = append(namespaces, specs.LinuxNamespace{Type: specs.PIDNamespace})
 	}
@@ -128,7 +137,7 @@ func linuxNamespaces(host maru.HostAccess, netns string) []specs.LinuxNamespace 
 	if !host.HostNetwork {
 		namespaces = append(namespaces,
 			specs.LinuxNamespace{Type: specs.UTSNamespace},
-			specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netns})
+			specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: in.Netns})
 	}
 	return namespaces
 }
@@ -169,11 +178,15 @@ var safeSysctls = []string{
 	"kernel.shmmni", "kernel.shm_rmid_forced", "fs.mqueue.",
 }
 
-func newSysctls(c maru.Container) (map[string]string, error) {
+func newSysctls(c maru.Container, users userns.Range) (map[string]string, error) {
 	sysctls := make(map[string]string)
 	if !c.Host.HostNetwork {
-		sysctls["net.ipv4.ip_unprivileged_port_start"] = "0"  // any user may listen on port 80 of the instance
-		sysctls["net.ipv4.ping_group_range"] = "0 2147483647" // any group may ping, without raw sockets
+		sysctls["net.ipv4.ip_unprivileged_port_start"] = "0" // any user may listen on port 80 of the instance
+		last := math.MaxInt32
+		if users != 0 {
+			last = userns.Size - 1
+		}
+		sysctls["net.ipv4.ping_group_range"] = fmt.Sprint("0 ", last) // any group may ping, without raw sockets
 	}
 	for name, value := range c.Sysctls {
 		safe := strings.HasPrefix(name, "net.") && !c.Host.HostNetwork

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,6 +19,7 @@ import (
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/engine/local/loguri"
 	"github.com/marucloud/maru/engine/local/network"
+	"github.com/marucloud/maru/engine/local/userns"
 	"github.com/marucloud/maru/internal/crash"
 )
 
@@ -72,13 +74,16 @@ func (s *start) run(ctx context.Context) (_ *attempt, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.rec.Users, err = s.users(image); err != nil {
+		return nil, err
+	}
 	mounts, err := s.prepare(ctx, image)
 	if err != nil {
 		return nil, err
 	}
 	spec, err := newSpec(ctx, specInput{
 		Workload: *s.workload, Instance: s.rec.ID, Image: image, Host: s.e.host, Hostname: hostname(*s.workload, s.rec.ID),
-		Netns: s.netns, Cgroup: s.cgroup(), Mounts: mounts, Warn: s.log,
+		Netns: s.netns, Users: s.rec.Users, Userns: s.e.network.UserNamespace(s.rec.ID), Cgroup: s.cgroup(), Mounts: mounts, Warn: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -97,6 +102,19 @@ func (s *start) address() (maru.Addresses, error) {
 	return s.e.network.Allocate()
 }
 
+// users gives the users that the instance is outside: those it has had, or new ones; the zero Range
+// when it has the host's.
+func (s *start) users(image imageInfo) (userns.Range, error) {
+	switch {
+	case !ownUsers(*s.workload, image, s.e.host):
+		s.e.ranges.free(s.rec.Users)
+		return 0, nil
+	case s.rec.Users != 0:
+		return s.rec.Users, nil
+	}
+	return s.e.ranges.take()
+}
+
 func (s *start) cgroup() string { return path.Join(instanceCgroup(s.e.cfg.Layout), s.container) }
 
 // prepare does at the same time what does not depend on each other: the record, the network, the root
@@ -109,14 +127,18 @@ func (s *start) prepare(ctx context.Context, image imageInfo) (mounts []specs.Mo
 			crash.Point("engine.network.attach.before")
 			s.netns, err = s.e.network.Attach(ctx, s.rec.ID, network.Spec{
 				Service: s.workload.ID.ServiceID, Networks: s.workload.Networks, Isolated: s.workload.Isolated, Addresses: s.addresses,
+				Users: s.rec.Users,
 			})
 			crash.Point("engine.network.attach.after")
 			return err
 		})
 	}
 	group.Go(func() error {
-		_, err := s.e.daemon.client.SnapshotService(snapshotter).Prepare(ctx, s.container, image.parent,
-			snapshots.WithLabels(map[string]string{rootLabel: rootLabelValue(), instanceLabel: s.rec.ID}))
+		options := []snapshots.Opt{snapshots.WithLabels(map[string]string{rootLabel: rootLabelValue(), instanceLabel: s.rec.ID})}
+		if mappings := s.rec.Users.Mappings(); mappings != nil {
+			options = append(options, containerd.WithUserNSRemapperLabels(mappings, mappings))
+		}
+		_, err := s.e.daemon.client.SnapshotService(snapshotter).Prepare(ctx, s.container, image.parent, options...)
 		crash.Point("engine.snapshot.prepare.after")
 		if err != nil {
 			return fmt.Errorf("root file system: %w", present(err))
@@ -129,7 +151,7 @@ func (s *start) prepare(ctx context.Context, image imageInfo) (mounts []specs.Mo
 		}
 		etc, err := writeEtc(s.folder, etcInput{
 			Workload: *s.workload, Instance: s.rec.ID, Hostname: hostname(*s.workload, s.rec.ID),
-			Addresses: s.addresses, Gateway: s.e.network.Host(), Host: s.e.host,
+			Addresses: s.addresses, Gateway: s.e.network.Host(), Host: s.e.host, Owner: s.rec.Users.ID(0),
 		})
 		if err != nil {
 			return err

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marucloud/maru/engine/local/bin"
+	"github.com/marucloud/maru/internal/layout"
 )
 
 // sweep removes what belongs to no instance: containers with their tasks and shims, file systems,
@@ -120,14 +120,16 @@ func (e *Engine) sweepNetworks(ctx context.Context, instances map[string]bool) e
 
 // sweepFolders removes the folders of attempts that are gone.
 func (e *Engine) sweepFolders(keep map[string]bool) error {
-	entries, err := os.ReadDir(filepath.Join(e.cfg.Layout.Run, "instances"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
 	var failed []error
-	for _, entry := range entries {
-		if !keep[entry.Name()] {
-			failed = append(failed, os.RemoveAll(attemptFolder(e.cfg.Layout, entry.Name())))
+	for _, folder := range []func(layout.Layout, string) string{attemptFolder, attemptSecrets} {
+		entries, err := os.ReadDir(folder(e.cfg.Layout, ""))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		for _, entry := range entries {
+			if !keep[entry.Name()] {
+				failed = append(failed, os.RemoveAll(folder(e.cfg.Layout, entry.Name())))
+			}
 		}
 	}
 	return errors.Join(failed...)

@@ -41,8 +41,10 @@ type wantedStore struct {
 }
 
 func newWantedStore(l layout.Layout) *wantedStore {
-	return &wantedStore{folder: filepath.Join(l.RuntimeData(), "workloads"), secrets: filepath.Join(l.Run, "secrets")}
+	return &wantedStore{folder: filepath.Join(l.RuntimeData(), "workloads"), secrets: secretsFolder(l)}
 }
+
+func secretsFolder(l layout.Layout) string { return filepath.Join(l.Run, "secrets") }
 
 // open makes the folders, that of the secrets on a file system without a disk.
 func (s *wantedStore) open() error {
@@ -175,7 +177,7 @@ func (s *wantedStore) read(file string) (wantedWorkload, error) {
 	return w, nil
 }
 
-// sweepSecrets removes what belongs to no workload.
+// sweepSecrets removes what belongs to no workload. What belongs to an attempt is swept with that.
 func (s *wantedStore) sweepSecrets(keep map[string]bool) error {
 	entries, err := os.ReadDir(s.secrets)
 	if err != nil {
@@ -183,7 +185,7 @@ func (s *wantedStore) sweepSecrets(keep map[string]bool) error {
 	}
 	var failed []error
 	for _, entry := range entries {
-		if !keep[entry.Name()] {
+		if !keep[entry.Name()] && entry.Name() != "instances" {
 			failed = append(failed, os.RemoveAll(filepath.Join(s.secrets, entry.Name())))
 		}
 	}

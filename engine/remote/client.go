@@ -35,6 +35,8 @@ var (
 
 	_ maru.ImageSaver = (*Client)(nil)
 	_ maru.DataPlane  = (*Client)(nil)
+
+	_ maru.Constrained = (*Client)(nil)
 )
 
 // Dial gives a client of the engine at a unix socket. It connects at the first call.
@@ -168,6 +170,11 @@ func (c *Client) Drained(ctx context.Context, instance string) error {
 // Logs implements [maru.Logs].
 func (c *Client) Logs(ctx context.Context, q maru.LogQuery) iter.Seq2[maru.LogEntry, error] {
 	return follow[maru.LogEntry](ctx, c, "logs", q)
+}
+
+// Constraints implements [maru.Constrained].
+func (c *Client) Constraints(ctx context.Context) ([]string, error) {
+	return ask[[]string](ctx, c, "constraints", nothing{})
 }
 
 // Usage implements [maru.Meter].

@@ -25,6 +25,7 @@ type Service struct {
 	Execer    maru.Execer
 	Forwarder maru.Forwarder
 	Meter     maru.Meter
+	Limits    maru.Constrained
 	Volumes   maru.Volumes
 	Images    maru.Images
 	Saver     maru.ImageSaver
@@ -39,6 +40,7 @@ func ServiceOf(engine maru.Engine) Service {
 	s.Execer, _ = engine.(maru.Execer)
 	s.Forwarder, _ = engine.(maru.Forwarder)
 	s.Meter, _ = engine.(maru.Meter)
+	s.Limits, _ = engine.(maru.Constrained)
 	s.Volumes, _ = engine.(maru.Volumes)
 	s.Images, _ = engine.(maru.Images)
 	s.Saver, _ = engine.(maru.ImageSaver)
@@ -76,6 +78,7 @@ func Handler(s Service, log *slog.Logger) http.Handler {
 	route("exec", s.Execer != nil, h.exec)
 	route("forward", s.Forwarder != nil, h.forward)
 	route("usage", s.Meter != nil, h.usage)
+	route("constraints", s.Limits != nil, h.constraints)
 	route("volumes", s.Volumes != nil, h.volumes)
 	route("volumes/remove", s.Volumes != nil, h.removeVolume)
 	route("volumes/export", s.Volumes != nil, h.exportVolume)
@@ -136,6 +139,10 @@ func (h *handler) drained(w http.ResponseWriter, r *http.Request) error {
 	return call(w, r, func(ctx context.Context, in drainedRequest) (nothing, error) {
 		return nothing{}, h.Drainer.Drained(ctx, in.Instance)
 	})
+}
+
+func (h *handler) constraints(w http.ResponseWriter, r *http.Request) error {
+	return call(w, r, func(ctx context.Context, _ nothing) ([]string, error) { return h.Limits.Constraints(ctx) })
 }
 
 func (h *handler) usage(w http.ResponseWriter, r *http.Request) error {

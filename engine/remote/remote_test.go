@@ -63,6 +63,7 @@ func (f *fake) Update(maru.TrafficUpdate) error               { return f.err }
 func (f *fake) Usage(context.Context) ([]maru.Usage, error) {
 	return []maru.Usage{{Instance: "web-1-aaaaa"}}, f.err
 }
+func (f *fake) Constraints(context.Context) ([]string, error)     { return []string{"it is slow"}, f.err }
 func (f *fake) RemoveVolume(context.Context, maru.VolumeID) error { return f.err }
 
 func (f *fake) Watch(ctx context.Context) iter.Seq2[maru.Observation, error] {
@@ -121,10 +122,11 @@ func TestErrorsKeepKindAndHint(t *testing.T) {
 	ctx := t.Context()
 	_, imageErr := c.Image(ctx, "x")
 	_, usageErr := c.Usage(ctx)
+	_, constraintsErr := c.Constraints(ctx)
 	_, loadErr := c.Load(ctx, strings.NewReader("x"))
 	for name, err := range map[string]error{
 		"apply": c.Apply(ctx, maru.Workload{}), "remove": c.Remove(ctx, maru.WorkloadID{}), "drained": c.Drained(ctx, "x"),
-		"update": c.Update(maru.TrafficUpdate{}), "image": imageErr, "usage": usageErr, "load": loadErr,
+		"update": c.Update(maru.TrafficUpdate{}), "image": imageErr, "usage": usageErr, "constraints": constraintsErr, "load": loadErr,
 		"import": c.ImportVolume(ctx, maru.VolumeID{}, strings.NewReader("x")), "remove volume": c.RemoveVolume(ctx, maru.VolumeID{}),
 	} {
 		if maru.KindOf(err) != maru.Conflict || maru.HintOf(err) != "choose another" || !strings.Contains(err.Error(), "it is taken") {

@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -41,6 +42,11 @@ func TestImagesHardenedFurther(t *testing.T) {
 	m.deploy(t, hardenedStack)
 	if got := redis(t, "SET greeting hello"); got != "+OK" {
 		t.Errorf("SET answers %s", got)
+	}
+	for _, service := range []string{"cache", "nginx"} {
+		if users := strings.Fields(m.maru(t, "exec", "--app", "hardened", "-T", service, "cat", "/proc/self/uid_map")); len(users) != 3 || users[1] == "0" {
+			t.Errorf("%s has the host's users: %v", service, users)
+		}
 	}
 	if code, body := m.get(t, "hardened.localhost", "/"); code != 200 || body != "fine" {
 		t.Errorf("nginx answers %d %q", code, body)

@@ -73,7 +73,7 @@ func TestIsolationOfProcesses(t *testing.T) {
 		}
 	})
 	t.Run("namespaces", func(t *testing.T) {
-		for _, kind := range []string{"mnt", "pid", "ipc", "uts", "net", "cgroup"} {
+		for _, kind := range []string{"mnt", "pid", "ipc", "uts", "net", "cgroup", "user"} {
 			ours, err := os.Readlink("/proc/self/ns/" + kind)
 			if err != nil {
 				t.Fatal(err)

@@ -15,7 +15,8 @@ import (
 	"github.com/marucloud/maru/internal/crash"
 )
 
-// Attach makes the instance's network namespace and connects it, and gives the path of the namespace.
+// Attach makes the instance's network namespace, with the user namespace that owns it if the Spec has
+// users, and connects it, and gives the path of the network namespace.
 // It is idempotent: with the same Spec it leaves what is there as it is. Within the namespace the
 // link is eth0; the gateway and the name server are at Host().
 func (n *Network) Attach(ctx context.Context, id string, spec Spec) (string, error) {
@@ -86,7 +87,7 @@ func (n *Network) attach(a attachment) error {
 		return err
 	}
 	crash.Point("network.record.after")
-	inside, ns, err := makeNetns(n.netnsPath(a.ID))
+	inside, ns, err := n.makeNamespaces(a)
 	if err != nil {
 		return err
 	}
@@ -100,6 +101,13 @@ func (n *Network) attach(a attachment) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.enter(append(a.elements(), n.joined(a)...))
+}
+
+func (n *Network) makeNamespaces(a attachment) (*netlink.Handle, *os.File, error) {
+	if a.Users == 0 {
+		return makeNetns(n.netnsPath(a.ID))
+	}
+	return makeOwnedNetns(n.netnsPath(a.ID), n.UserNamespace(a.ID), a.Users)
 }
 
 // enter adds an instance's elements. When the kernel refuses, what is there is not what we think, and
@@ -135,7 +143,7 @@ func (n *Network) forget(elements []element) error {
 // intact tells whether what was attached is still there, and whole: the host's end comes up when the
 // inside is done, so that an attach that was cut short is seen. What comes after that is made again.
 func (n *Network) intact(a attachment) bool {
-	if !isNetns(n.netnsPath(a.ID)) {
+	if !isNamespace(n.netnsPath(a.ID)) || a.Users != 0 && !isNamespace(n.UserNamespace(a.ID)) {
 		return false
 	}
 	link, err := n.host.LinkByName(a.Link)
@@ -179,7 +187,7 @@ func (n *Network) detach(a attachment) error {
 	} else if !isGone(err) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, dropNetns(n.netnsPath(a.ID)))
+	errs = append(errs, dropNamespace(n.netnsPath(a.ID)), dropNamespace(n.UserNamespace(a.ID)))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

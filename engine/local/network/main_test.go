@@ -117,7 +117,7 @@ func newMachine(t testing.TB) *host {
 	check(t, netlink.LinkSetUp(lo))
 	inside, ns, err := makeNetns(h.outside)
 	check(t, err)
-	t.Cleanup(func() { check(t, dropNetns(h.outside)) })
+	t.Cleanup(func() { check(t, dropNamespace(h.outside)) })
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "up0"
 	check(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "up0", PeerNamespace: netlink.NsFd(int(ns.Fd()))}))

@@ -8,8 +8,39 @@ import (
 	"runtime"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/marucloud/maru/engine/local/userns"
 )
+
+// makeOwnedNetns is makeNetns with a user namespace, of the users, that lives at owner: it owns the
+// network namespace, so that who is root in the one has a say in the other.
+func makeOwnedNetns(path, owner string, users userns.Range) (*netlink.Handle, *os.File, error) {
+	for _, place := range []string{path, owner} {
+		f, err := os.OpenFile(place, os.O_CREATE|os.O_RDONLY, 0o600)
+		if err != nil {
+			return nil, nil, err
+		}
+		f.Close()
+	}
+	err := userns.Make(users, unix.CLONE_NEWNET, func(folder string) error {
+		return errors.Join(unix.Mount(folder+"/ns/user", owner, "", unix.MS_BIND, ""), unix.Mount(folder+"/ns/net", path, "", unix.MS_BIND, ""))
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	handle, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		ns.Close()
+		return nil, nil, fmt.Errorf("enter network namespace: %w", err)
+	}
+	return handle, ns, nil
+}
 
 // makeNetns makes a network namespace that lives at path, and gives a netlink handle within it and
 // an open file that names it. The caller closes both.
@@ -59,15 +90,15 @@ func makeNetns(path string) (*netlink.Handle, *os.File, error) {
 	return m.handle, f, nil
 }
 
-// isNetns tells whether a namespace lives at path.
-func isNetns(path string) bool {
+// isNamespace tells whether a namespace lives at path.
+func isNamespace(path string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(path, &st) == nil && st.Type == unix.NSFS_MAGIC
 }
 
-// dropNetns takes the namespace's name away. It ends when the last process in it does.
-func dropNetns(path string) error {
-	for isNetns(path) {
+// dropNamespace takes the namespace's name away. It ends when the last process in it does.
+func dropNamespace(path string) error {
+	for isNamespace(path) {
 		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			return fmt.Errorf("unmount %s: %w", path, err)
 		}

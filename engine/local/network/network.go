@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/engine/local/userns"
 )
 
 // Config is the tuning of a Network. The zero value is ready to use.
@@ -24,7 +25,7 @@ type Config struct {
 	// Name begins the names of interfaces and is that of the nftables table: layout.Layout.Name.
 	// At most 8 of a-z and 0-9; default "maru".
 	Name string
-	// RunDir holds the network namespaces (RunDir/netns) and what is known of them (RunDir/network).
+	// RunDir holds the namespaces (RunDir/netns, RunDir/userns) and what is known of them (RunDir/network).
 	// It must be empty after a reboot: layout.Layout.Run. Default /run/NAME.
 	RunDir string
 	// Ranges are the addresses of instances and services. Default maru.DefaultRanges().
@@ -71,6 +72,7 @@ type Spec struct {
 	Networks  []maru.NetworkID `json:"networks,omitempty"` // whom it reaches: services that share one
 	Isolated  bool             `json:"isolated,omitempty"` // no way out of the machine
 	Addresses maru.Addresses   `json:"addresses"`          // from Allocate; V4 is required
+	Users     userns.Range     `json:"users,omitempty"`    // of a user namespace that owns the network; zero: the host's owns it
 }
 
 // Network is the network of one installation's instances. Methods are safe for concurrent use.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
 )
@@ -74,7 +76,8 @@ func TestTeardownLeavesNothing(t *testing.T) {
 	nftDocker(t)
 	check(t, h.Setup(t.Context()))
 	web := h.instance("web-1-a", specOf(shop.Service("web")))
-	h.instance("web-1-b", specOf(shop.Service("web")))
+	h.instance("web-1-b", withUsers(specOf(shop.Service("web"))))
+	h.instance("web-1-d", withUsers(specOf(shop.Service("web"))))
 	h.update(true, traffic(shop.Service("web"), 10, web))
 	check(t, h.Detach(t.Context(), "web-1-b"))
 	nft(t, "flush ruleset")
@@ -134,16 +137,69 @@ func TestSetupRefusesRangesInUse(t *testing.T) {
 	}
 }
 
+// withUsers gives the spec of an instance with users of its own.
+func withUsers(spec Spec) Spec {
+	spec.Users = 1 << 31
+	return spec
+}
+
+// A network that a user namespace owns is one like the others, and kept as long as the spec is the same.
+func TestUsers(t *testing.T) {
+	h := newHost(t, Config{})
+	spec := withUsers(specOf(shop.Service("web")))
+	web := h.instance("web-1-a", spec)
+	if got := h.itself().ask("tcp", web.V4, 80); got != "web-1-a 10.211.0.1" {
+		t.Errorf("it answers %s", got)
+	}
+	ns, err := os.Open(h.netnsPath("web-1-a"))
+	check(t, err)
+	defer ns.Close()
+	owner, err := unix.IoctlRetInt(int(ns.Fd()), unix.NS_GET_USERNS)
+	check(t, err)
+	defer unix.Close(owner)
+	var got, want unix.Stat_t
+	check(t, unix.Fstat(owner, &got))
+	check(t, unix.Stat(h.UserNamespace("web-1-a"), &want))
+	if got.Ino != want.Ino {
+		t.Errorf("namespace %d owns the network, not %d", got.Ino, want.Ino)
+	}
+
+	spec.Addresses = web.Addresses
+	identity := func() uint64 {
+		_, err := h.Attach(t.Context(), "web-1-a", spec)
+		check(t, err)
+		var st unix.Stat_t
+		check(t, unix.Stat(h.netnsPath("web-1-a"), &st))
+		return st.Ino
+	}
+	before := identity()
+	if again := identity(); again != before {
+		t.Errorf("attached again: network %d, before %d", again, before)
+	}
+	check(t, dropNamespace(h.UserNamespace("web-1-a")))
+	if again := identity(); again == before {
+		t.Error("a network without its user namespace was kept")
+	}
+	spec.Users = 0
+	identity()
+	if isNamespace(h.UserNamespace("web-1-a")) {
+		t.Error("the user namespace is still there")
+	}
+}
+
 // What a crash left is found by the next process, and swept.
 func TestSweep(t *testing.T) {
 	h := newHost(t, Config{})
 	kept := h.instance("web-1-a", specOf(shop.Service("web")))
 	before := traces(t, h.Network)
-	h.instance("web-1-b", specOf(shop.Service("web")))
+	h.instance("web-1-b", withUsers(specOf(shop.Service("web"))))
 	nobody := h.instance("web-1-c", specOf(shop.Service("web")))
 	check(t, writeFile(h.recordPath("web-1-d"), attachment{ID: "web-1-d"}))
 	check(t, writeFile(h.recordPath("web-1-e")+".new", 1))
 	_, ns, err := makeNetns(h.netnsPath("web-1-f"))
+	check(t, err)
+	check(t, ns.Close())
+	_, ns, err = makeOwnedNetns(h.netnsPath("web-1-g"), h.UserNamespace("web-1-g"), 1<<31)
 	check(t, err)
 	check(t, ns.Close())
 	check(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "maru-stray"}, PeerName: "stray"}))

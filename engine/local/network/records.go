@@ -26,8 +26,12 @@ type machine struct {
 
 func (n *Network) netnsDir() string           { return filepath.Join(n.cfg.RunDir, "netns") }
 func (n *Network) netnsPath(id string) string { return filepath.Join(n.netnsDir(), id) }
+func (n *Network) usernsDir() string          { return filepath.Join(n.cfg.RunDir, "userns") }
 func (n *Network) recordDir() string          { return filepath.Join(n.cfg.RunDir, "network") }
 func (n *Network) machinePath() string        { return filepath.Join(n.recordDir(), ".machine") }
+
+// UserNamespace is where the user namespace of an instance is, if it was attached with users.
+func (n *Network) UserNamespace(id string) string { return filepath.Join(n.usernsDir(), id) }
 
 const recordSuffix = ".json"
 

@@ -23,7 +23,7 @@ func (n *Network) Setup(ctx context.Context) error {
 		}
 		n.host = host
 	}
-	for _, dir := range []string{n.netnsDir(), n.recordDir()} {
+	for _, dir := range []string{n.netnsDir(), n.usernsDir(), n.recordDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return maru.Errorf(maru.Internal, "%w", err)
 		}

@@ -45,14 +45,14 @@ func (n *Network) Sweep(ctx context.Context, keep []string) error {
 // sweepFiles removes namespaces and records of nobody.
 func (n *Network) sweepFiles() error {
 	var errs []error
-	for _, dir := range []string{n.netnsDir(), n.recordDir()} {
+	for _, dir := range []string{n.netnsDir(), n.usernsDir(), n.recordDir()} {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
 			id := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".new"), recordSuffix)
-			if e.Name() == ".machine" || dir == n.netnsDir() && e.Name() != id {
+			if e.Name() == ".machine" || dir != n.recordDir() && e.Name() != id {
 				continue
 			}
 			errs = append(errs, n.sweepFile(dir+"/"+e.Name(), id))
@@ -71,7 +71,7 @@ func (n *Network) sweepFile(path, id string) error {
 	if known {
 		return nil
 	}
-	return dropNetns(path)
+	return dropNamespace(path)
 }
 
 // sweepLinks removes interfaces of nobody.
@@ -120,7 +120,7 @@ func (n *Network) Teardown(ctx context.Context) error {
 	n.closeNFT()
 	n.host.Close()
 	n.host = nil
-	for _, dir := range []string{n.netnsDir(), n.recordDir()} {
+	for _, dir := range []string{n.netnsDir(), n.usernsDir(), n.recordDir()} {
 		if err := os.RemoveAll(dir); err != nil {
 			return maru.Errorf(maru.Internal, "tear down the network: %w", err)
 		}

@@ -1,0 +1,78 @@
+package userns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/marucloud/maru"
+)
+
+// TryName is what the init program is called by to have it try what an instance with users of its own
+// needs from the kernel.
+const TryName = "maru-try-users"
+
+// Try tells why there can't be instances that have users of their own and their root file system below
+// the folder, as Unsupported, or nil. It has a process try, with the init program.
+func Try(folder, program string) error {
+	if err := open(folder); err != nil {
+		return err
+	}
+	mappings := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(First), Size: Size}}
+	cmd := exec.Cmd{Path: program, Args: []string{TryName}, Env: []string{}, SysProcAttr: &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP,
+		UidMappings: mappings, GidMappings: mappings, GidMappingsEnableSetgroups: true, Credential: &syscall.Credential{},
+	}}
+	out, err := cmd.CombinedOutput()
+	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) {
+		return maru.Errorf(maru.Unsupported, "a user namespace is less than instances need: %s", strings.TrimSpace(string(out)))
+	}
+	if err != nil {
+		return maru.Errorf(maru.Unsupported, "new user namespace: %w", err)
+	}
+	return nil
+}
+
+// open tells whether everybody gets through to the folder, as who is root in an instance only has to.
+func open(folder string) error {
+	for at := folder; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return maru.Errorf(maru.Unsupported, "%s is closed to other users", at)
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
+}
+
+// TryFolder tells why the folder can't be mounted with the owners that files have to who is in a user
+// namespace, as Unsupported, or nil.
+func TryFolder(folder string) error {
+	return Make(First, 0, func(process string) error {
+		ns, err := os.Open(process + "/ns/user")
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		tree, err := unix.OpenTree(unix.AT_FDCWD, folder, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("open %s to mount it: %w", folder, err)
+		}
+		defer unix.Close(tree)
+		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())})
+		if err != nil {
+			return maru.Errorf(maru.Unsupported, "the file system of %s, or the kernel, can't show files with other owners: %w", folder, err)
+		}
+		return nil
+	})
+}
