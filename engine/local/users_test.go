@@ -39,12 +39,19 @@ func outside(t testing.TB, cfg local.Config, instance string) uint32 {
 	return 0
 }
 
-// usersOf gives the first of the host's users that those of the instance are, as it sees it.
+// usersOf gives the first of the host's users that those of the instance are, as it sees it. It waits for
+// an engine that only just began to take the instance up.
 func usersOf(t testing.TB, e maru.Execer, instance string) int {
 	t.Helper()
-	fields := strings.Fields(run(t, e, instance, "cat", "/proc/self/uid_map"))
-	if len(fields) != 3 || fields[0] != "0" {
-		t.Fatalf("uid_map %q", fields)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	code, out, err := tryRun(t, e, instance, "cat", "/proc/self/uid_map")
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); <-again.C {
+		code, out, err = tryRun(t, e, instance, "cat", "/proc/self/uid_map")
+	}
+	fields := strings.Fields(out)
+	if err != nil || code != 0 || len(fields) != 3 || fields[0] != "0" {
+		t.Fatalf("uid_map: code %d, %q, %v", code, out, err)
 	}
 	first, err := strconv.Atoi(fields[1])
 	if err != nil {
@@ -143,8 +150,9 @@ func TestUsers(t *testing.T) {
 		e, _ := startEngine(t, cfg)
 		observe(t, e, w.ID, "ready", ready)
 		more := newWorkload("more", "1", image)
-		if taken := []int{usersOf(t, e, one), usersOf(t, e, other)}; taken[0] != first || slices.Contains(taken, usersOf(t, e, startOne(t, e, more).ID)) {
-			t.Errorf("users from %d on, before %d; a new instance has %d", taken, first, usersOf(t, e, startOne(t, e, more).ID))
+		added := usersOf(t, e, startOne(t, e, more).ID)
+		if taken := []int{usersOf(t, e, one), usersOf(t, e, other)}; taken[0] != first || slices.Contains(taken, added) {
+			t.Errorf("users from %d on, before %d; a new instance has them from %d on", taken, first, added)
 		}
 		removeAll(t, e)
 		if left := leftover(t, cfg.Layout); len(left) > 0 {
