@@ -24,8 +24,14 @@ func Try(folder, program string) error {
 	if err := open(folder); err != nil {
 		return err
 	}
+	// Opened here: the folders on the way to it may be closed to who runs it.
+	f, err := os.Open(program)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	mappings := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(First), Size: Size}}
-	cmd := exec.Cmd{Path: program, Args: []string{TryName}, Env: []string{}, SysProcAttr: &syscall.SysProcAttr{
+	cmd := exec.Cmd{Path: "/proc/self/fd/3", ExtraFiles: []*os.File{f}, Args: []string{TryName}, Env: []string{}, SysProcAttr: &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP,
 		UidMappings: mappings, GidMappings: mappings, GidMappingsEnableSetgroups: true, Credential: &syscall.Credential{},
 	}}

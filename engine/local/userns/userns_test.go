@@ -88,3 +88,19 @@ func TestTryFolder(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestTryRunsAProgramInAClosedFolder(t *testing.T) {
+	needNamespaces(t)
+	folder, err := os.MkdirTemp("/tmp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	program := filepath.Join(folder, "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho it ran\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Try("/", program); err == nil || !strings.Contains(err.Error(), "it ran") {
+		t.Errorf("%v", err)
+	}
+}
