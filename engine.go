@@ -25,6 +25,10 @@ type Workload struct {
 	Ports          []Port              `json:"ports,omitempty"`    // declared, in the order to prefer
 	Aliases        map[string][]string `json:"aliases,omitempty"`  // names by NetworkID.String()
 	VirtualAddress Addresses           `json:"virtualAddress"`
+
+	// Held has its instance wait for its command, which runs with an Exec without Args, once, and with
+	// whose end the instance ends. An instance that nobody gives its command in a minute ends too.
+	Held bool `json:"held,omitempty"`
 }
 
 // File is a config or secret in an instance.
@@ -173,17 +177,21 @@ type Logs interface {
 // Execer runs further processes in an instance.
 type Execer interface {
 	// Exec runs the command to its end and gives its exit code. Stdin is read until it ends, unless nil.
+	// A program that can't be started is an error (Invalid) beside the exit code that shells give for it:
+	// 127 when it is not there, 126 when it can't be executed.
 	Exec(ctx context.Context, instance string, cmd ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error)
 }
 
 // ExecCommand is a command to run in an instance.
 type ExecCommand struct {
-	Args []string          `json:"args"`
+	Args []string          `json:"args"` // none: the instance's own, which is held for that
 	Env  map[string]string `json:"env,omitempty"`
 	User string            `json:"user,omitempty"`
 	Dir  string            `json:"dir,omitempty"`
 	TTY  bool              `json:"tty,omitempty"`
 	Size <-chan TermSize   `json:"-"` // changes of the terminal's size; the first is the initial one
+
+	Signals <-chan string `json:"-"` // for the process, such as SIGINT
 }
 
 // TermSize is a terminal's size in cells.

@@ -133,6 +133,10 @@ func Execute(ctx context.Context, root *cobra.Command, args ...string) int {
 		return int(exit)
 	}
 	showError(root.ErrOrStderr(), ran, err)
+	var failed failedWith
+	if errors.As(err, &failed) {
+		return int(failed.code)
+	}
 	switch {
 	case isMisuse(err):
 		return exitMisused
@@ -146,6 +150,14 @@ func Execute(ctx context.Context, root *cobra.Command, args ...string) int {
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// failedWith is an error with an exit code of its own.
+type failedWith struct {
+	error
+	code exitCode
+}
+
+func (f failedWith) Unwrap() error { return f.error }
 
 // isMisuse also knows cobra's own errors, which are the only ones here without a kind.
 func isMisuse(err error) bool {

@@ -24,55 +24,85 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
+// streamFlags say how a command's streams are led to this terminal.
+type streamFlags struct{ tty, noTTY, stdin bool }
+
+func (f *streamFlags) add(c *cobra.Command) {
+	c.Flags().BoolVarP(&f.tty, "tty", "t", false, "with a terminal (default: where there is one here)")
+	c.Flags().BoolVarP(&f.noTTY, "no-tty", "T", false, "without a terminal")
+	c.Flags().BoolVarP(&f.stdin, "interactive", "i", true, "give it this command's standard input")
+	c.MarkFlagsMutuallyExclusive("tty", "no-tty")
+}
+
+// terminal tells whether the command gets a terminal.
+func (f *streamFlags) terminal(s *shell) (bool, error) {
+	here := isTerminal(s.Stdin) && isTerminal(s.Stdout)
+	if f.tty && !here {
+		return false, misuse{maru.WithHint(errors.New("standard input and output are not a terminal"), "leave out --tty")}
+	}
+	return here && f.stdin && !f.noTTY, nil
+}
+
 func (s *shell) execCommand() *cobra.Command {
 	start := &maruv1.ExecStart{}
-	var noTTY bool
+	var flags streamFlags
 	var env []string
 	c := &cobra.Command{Use: "exec [flags] SERVICE COMMAND [ARG…]", Short: "Run a command in an instance",
-		Long:              "Exec runs a command in a ready instance of a service, with a terminal when there is one here. It ends with the command's exit code.",
+		Long: `Exec runs a command in a ready instance of a service, with a terminal when there is one here. Signals reach
+the command, and it ends with the command's exit code: 127 for a program that is not there, 126 for one
+that can't be executed.`,
 		Example:           "  maru exec web sh\n  maru exec --instance db-2-k3j9x db psql -U postgres\n  echo 'select 1' | maru exec db psql",
 		Args:              cobra.MinimumNArgs(2),
-		ValidArgsFunction: s.completeServices}
-	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
+		ValidArgsFunction: firstArg(s.completeServices)}
+	c.RunE = s.onApp(func(ctx context.Context, call appCall) (err error) {
 		start.Scope, start.Service, start.Args = call.scope, call.args[0], call.args[1:]
-		start.Tty = !noTTY && isTerminal(s.Stdin) && isTerminal(s.Stdout)
-		var err error
-		if start.Env, err = pairs(env); err != nil {
+		if start.Tty, err = flags.terminal(s); err != nil {
 			return err
 		}
-		code, err := s.attach(ctx, call.Client, start)
-		if err != nil {
+		if start.Env, err = s.variables(env); err != nil {
 			return err
 		}
-		if code != 0 {
-			return exitCode(code)
-		}
-		return nil
+		return s.attach(ctx, start.Tty, flags.stdin, func(ctx context.Context, streams client.ExecStreams) (int, error) {
+			return call.RunExec(ctx, start, streams)
+		})
 	})
 	c.Flags().SetInterspersed(false)
 	c.Flags().StringVar(&start.Instance, "instance", "", "in this instance; the beginning of its name is enough")
 	c.Flags().StringVarP(&start.User, "user", "u", "", "as this user")
 	c.Flags().StringVarP(&start.Dir, "workdir", "w", "", "in this folder")
-	c.Flags().StringArrayVarP(&env, "set", "e", nil, "NAME=VALUE in the command's environment; may be repeated")
-	c.Flags().BoolVarP(&noTTY, "no-tty", "T", false, "without a terminal")
+	c.Flags().StringArrayVarP(&env, "set", "e", nil, "NAME=VALUE in the command's environment, or NAME as it is here; may be repeated")
+	flags.add(c)
+	_ = c.RegisterFlagCompletionFunc("instance", s.completeInstances)
 	return c
 }
 
-// attach connects this terminal to a command.
-func (s *shell) attach(ctx context.Context, connected *client.Client, start *maruv1.ExecStart) (int, error) {
-	streams := client.ExecStreams{Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr}
-	if start.Tty {
+// attach connects this terminal to a command, and ends with its exit code.
+func (s *shell) attach(ctx context.Context, tty, stdin bool, run func(context.Context, client.ExecStreams) (int, error)) error {
+	ctx, signals, stop := passSignals(ctx)
+	defer stop()
+	streams := client.ExecStreams{Stdout: s.Stdout, Stderr: s.Stderr, Signals: signals}
+	if stdin {
+		streams.Stdin = s.Stdin
+	}
+	if tty {
 		in := int(s.Stdin.(*os.File).Fd())
 		before, err := term.MakeRaw(in)
 		if err != nil {
-			return 0, maru.Errorf(maru.Invalid, "prepare the terminal: %w", err)
+			return maru.Errorf(maru.Invalid, "prepare the terminal: %w", err)
 		}
 		defer term.Restore(in, before)
 		sizes, stop := watchSize(int(s.Stdout.(*os.File).Fd()))
 		defer stop()
 		streams.Size = sizes
 	}
-	return connected.RunExec(ctx, start, streams)
+	code, err := run(ctx, streams)
+	switch {
+	case err != nil && code != 0:
+		return failedWith{err, exitCode(code)}
+	case err == nil && code != 0:
+		return exitCode(code)
+	}
+	return err
 }
 
 // pairs reads NAME=VALUE arguments.
@@ -88,60 +118,19 @@ func pairs(args []string) (map[string]string, error) {
 	return values, nil
 }
 
-func (s *shell) runCommand() *cobra.Command {
-	request := &maruv1.RunRequest{}
-	var env []string
-	var release int
-	var entrypoint string
-	c := &cobra.Command{Use: "run [flags] SERVICE [COMMAND [ARG…]]", Short: "Run a command once in a new instance of a service",
-		Long: `Run starts a new instance of a service's release, with its configuration, networks and secrets, but without
-traffic, runs a command in it, shows what it writes and removes it. It ends with the command's exit code.`,
-		Example: "  maru run web ./manage migrate\n  maru run --release 7 web ./report", Args: cobra.MinimumNArgs(1), ValidArgsFunction: s.completeServices}
-	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
-		request.Scope, request.Service, request.Args, request.Release = call.scope, call.args[0], call.args[1:], int32(release)
-		var err error
-		if request.Env, err = pairs(env); err != nil {
-			return err
-		}
-		if entrypoint != "" {
-			request.Entrypoint = strings.Fields(entrypoint)
-		}
-		stream, err := call.Exec.Run(ctx, request)
-		if err != nil {
-			return err
-		}
-		defer stream.Close()
-		for stream.Receive() {
-			switch m := stream.Msg().Message.(type) {
-			case *maruv1.RunResponse_Output:
-				to := s.Stdout
-				if m.Output.Stream == "stderr" {
-					to = s.Stderr
-				}
-				end := "\n"
-				if m.Output.Partial {
-					end = ""
-				}
-				fmt.Fprintf(to, "%s%s", m.Output.Line, end)
-			case *maruv1.RunResponse_ExitCode:
-				if m.ExitCode != 0 {
-					return exitCode(m.ExitCode)
-				}
-				return nil
+// variables reads NAME=VALUE arguments, and takes the value of one without from the environment here.
+func (s *shell) variables(args []string) (map[string]string, error) {
+	var full []string
+	for _, arg := range args {
+		if !strings.Contains(arg, "=") {
+			if value := s.Getenv(arg); value != "" {
+				full = append(full, arg+"="+value)
 			}
+			continue
 		}
-		if err := stream.Err(); err != nil {
-			return err
-		}
-		return maru.Errorf(maru.Unavailable, "the connection ended before the command did")
-	})
-	c.Flags().SetInterspersed(false)
-	c.Flags().StringArrayVarP(&env, "set", "e", nil, "NAME=VALUE in the command's environment; may be repeated")
-	c.Flags().StringVarP(&request.User, "user", "u", "", "as this user")
-	c.Flags().StringVarP(&request.Dir, "workdir", "w", "", "in this folder")
-	c.Flags().StringVar(&entrypoint, "entrypoint", "", "instead of the image's")
-	c.Flags().IntVar(&release, "release", 0, "in this release (default: the one that serves)")
-	return c
+		full = append(full, arg)
+	}
+	return pairs(full)
 }
 
 func (s *shell) forwardCommand() *cobra.Command {

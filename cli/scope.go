@@ -121,23 +121,57 @@ func (s *shell) completeApps(c *cobra.Command, _ []string, _ string) ([]string, 
 }
 
 func (s *shell) completeServices(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	scope, err := s.scope(c.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	connected, err := s.connect()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	status, err := connected.Apps.Status(c.Context(), &maruv1.StatusRequest{Scope: scope})
+	status, err := s.statusHere(c.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	var names []string
-	for _, service := range status.App.Services {
+	for _, service := range status.Services {
 		names = append(names, service.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeInstances gives the names of the app's instances.
+func (s *shell) completeInstances(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	status, err := s.statusHere(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, service := range status.Services {
+		for _, i := range service.Instances {
+			names = append(names, i.Id)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// firstArg completes the first argument only.
+func firstArg(complete cobra.CompletionFunc) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return complete(c, args, begun)
+	}
+}
+
+// statusHere is the status of the app that the command is about.
+func (s *shell) statusHere(ctx context.Context) (*maruv1.AppStatus, error) {
+	scope, err := s.scope(ctx)
+	if err != nil {
+		return nil, err
+	}
+	connected, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	response, err := connected.Apps.Status(ctx, &maruv1.StatusRequest{Scope: scope})
+	if err != nil {
+		return nil, err
+	}
+	return response.App, nil
 }
 
 // onApp runs a command that is about one app of a connected server.

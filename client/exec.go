@@ -17,15 +17,29 @@ import (
 const pieceSize = 32 << 10
 
 // ExecStreams are the ends of a command's streams. Stdin may be nil. Size gives the terminal's size
-// at the beginning and after each change; nil without a terminal.
+// at the beginning and after each change; nil without a terminal. Signals, such as SIGINT, are for the
+// command; it may be nil.
 type ExecStreams struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Size           <-chan maru.TermSize
+	Signals        <-chan string
 }
 
-// RunExec runs a command in an instance and gives its exit code.
+// RunExec runs a command in an instance and gives its exit code. A program that can't be started is an
+// error beside the exit code that shells give for it.
 func (c *Client) RunExec(ctx context.Context, start *maruv1.ExecStart, streams ExecStreams) (int, error) {
+	start.Stdin = streams.Stdin != nil
+	return c.converse(ctx, &maruv1.ExecRequest{Message: &maruv1.ExecRequest_Start{Start: start}}, streams)
+}
+
+// RunOnce runs a command in a new instance likewise. The instance goes with the command, and with ctx.
+func (c *Client) RunOnce(ctx context.Context, run *maruv1.RunStart, streams ExecStreams) (int, error) {
+	run.Stdin = streams.Stdin != nil
+	return c.converse(ctx, &maruv1.ExecRequest{Message: &maruv1.ExecRequest_Run{Run: run}}, streams)
+}
+
+func (c *Client) converse(ctx context.Context, first *maruv1.ExecRequest, streams ExecStreams) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, err := c.Exec.Exec(ctx)
@@ -39,23 +53,19 @@ func (c *Client) RunExec(ctx context.Context, start *maruv1.ExecStart, streams E
 		defer sending.Unlock()
 		return conn.Send(m)
 	}
-	start.Stdin = streams.Stdin != nil
-	if err := send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
+	if err := send(first); err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
 	// These end with the connection: reading the user's terminal can't be interrupted otherwise.
 	if streams.Stdin != nil {
 		go copyStdin(streams.Stdin, send)
 	}
-	if streams.Size != nil {
-		go func() {
-			for size := range streams.Size {
-				if send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Size{Size: &maruv1.TermSize{Rows: uint32(size.Rows), Cols: uint32(size.Cols)}}}) != nil {
-					return
-				}
-			}
-		}()
-	}
+	go pass(ctx, streams.Size, func(size maru.TermSize) error {
+		return send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Size{Size: &maruv1.TermSize{Rows: uint32(size.Rows), Cols: uint32(size.Cols)}}})
+	})
+	go pass(ctx, streams.Signals, func(name string) error {
+		return send(&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Signal{Signal: name}})
+	})
 	for {
 		message, err := conn.Receive()
 		if err != nil {
@@ -71,9 +81,25 @@ func (c *Client) RunExec(ctx context.Context, start *maruv1.ExecStart, streams E
 			_, err = streams.Stderr.Write(m.Stderr)
 		case *maruv1.ExecResponse_ExitCode:
 			return int(m.ExitCode), nil
+		case *maruv1.ExecResponse_Failed:
+			return int(m.Failed.ExitCode), maru.WithHint(maru.Errorf(maru.Invalid, "%s", m.Failed.Message), m.Failed.Hint)
 		}
 		if err != nil {
 			return 0, err
+		}
+	}
+}
+
+// pass sends what comes from a channel, which may be nil, until ctx ends.
+func pass[T any](ctx context.Context, from <-chan T, send func(T) error) {
+	for {
+		select {
+		case v, more := <-from:
+			if !more || send(v) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -129,11 +129,18 @@ func (d decoder) command(n *node, path string) []string {
 	if strings.ContainsAny(text, "&|;<>()$`*?~#\n") {
 		return []string{"/bin/sh", "-c", text}
 	}
-	var words types.ShellCommand
-	if err := words.DecodeMapstructure(text); err != nil {
+	words, err := Words(text)
+	if err != nil {
 		d.invalid(n, path, fmt.Sprintf("%q is not a command: %v", text, err), "write it as a list")
 	}
 	return words
+}
+
+// Words splits a command into words as compose does, with the quotes of a shell.
+func Words(text string) ([]string, error) {
+	var words types.ShellCommand
+	err := words.DecodeMapstructure(text)
+	return words, err
 }
 
 func (d decoder) stringMap(n *node, path string) map[string]string {

@@ -28,23 +28,28 @@ func StepOf(r maru.Release, virtual maru.Addresses, secrets map[string][]byte) m
 	if r.Spec.Release != nil {
 		command = r.Spec.Release.Command
 	}
-	return once(r, StepName(r.Number), command, virtual, secrets)
+	w := once(r, StepName(r.Number), virtual, secrets)
+	if command != nil {
+		w.Container.Entrypoint, w.Container.Command = []string{}, command
+	}
+	return w
 }
 
-// RunOf is the workload "run.ID" of a one-off command in a release's image, likewise. A nil command
-// runs what the release runs.
+// RunOf is the workload "run.ID" of a one-off command in a release's image, likewise, but that the entry
+// point stays before it. A nil command runs what the release runs.
 func RunOf(r maru.Release, id string, command []string, virtual maru.Addresses, secrets map[string][]byte) maru.Workload {
-	return once(r, runPrefix+id, command, virtual, secrets)
+	w := once(r, runPrefix+id, virtual, secrets)
+	if command != nil {
+		w.Container.Command = command
+	}
+	return w
 }
 
-func once(r maru.Release, name string, command []string, virtual maru.Addresses, secrets map[string][]byte) maru.Workload {
+func once(r maru.Release, name string, virtual maru.Addresses, secrets map[string][]byte) maru.Workload {
 	w := base(r, virtual, secrets)
 	w.ID = r.Service.Workload(name)
 	w.Kind = maru.Job
 	w.Replicas = 1
-	if command != nil {
-		w.Container.Entrypoint, w.Container.Command = []string{}, command
-	}
 	w.Container.Probes = maru.Probes{}
 	w.Container.Restart = maru.Restart{Policy: maru.RestartNever}
 	return w

@@ -25,6 +25,9 @@ func (s execService) Exec(ctx context.Context, stream *connect.BidiStream[maruv1
 	if err != nil {
 		return lostStream(err)
 	}
+	if run := first.GetRun(); run != nil {
+		return s.runHeld(ctx, run, stream)
+	}
 	start := first.GetStart()
 	if start == nil || len(start.Args) == 0 {
 		return maru.Errorf(maru.Invalid, "the stream does not begin with a command")
@@ -33,6 +36,12 @@ func (s execService) Exec(ctx context.Context, stream *connect.BidiStream[maruv1
 	if err != nil {
 		return err
 	}
+	command := maru.ExecCommand{Args: start.Args, Env: start.Env, User: start.User, Dir: start.Dir, TTY: start.Tty}
+	return s.converse(ctx, instance, command, start.Stdin, stream)
+}
+
+// converse runs a command in an instance, with its streams led to the caller's.
+func (s execService) converse(ctx context.Context, instance string, command maru.ExecCommand, stdin bool, stream *connect.BidiStream[maruv1.ExecRequest, maruv1.ExecResponse]) error {
 	var mu sync.Mutex
 	send := func(m *maruv1.ExecResponse) error {
 		mu.Lock()
@@ -44,7 +53,7 @@ func (s execService) Exec(ctx context.Context, stream *connect.BidiStream[maruv1
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	in := newExecInput(start.Stdin)
+	in := newExecInput(stdin)
 	go in.read(stream.Receive, cancel)
 	defer in.stop()
 	stdout := messageWriter(func(p []byte) error {
@@ -53,24 +62,32 @@ func (s execService) Exec(ctx context.Context, stream *connect.BidiStream[maruv1
 	stderr := messageWriter(func(p []byte) error {
 		return send(&maruv1.ExecResponse{Message: &maruv1.ExecResponse_Stderr{Stderr: p}})
 	})
-	code, err := s.deps.Execer.Exec(ctx, instance, maru.ExecCommand{
-		Args: start.Args, Env: start.Env, User: start.User, Dir: start.Dir, TTY: start.Tty, Size: in.sizes,
-	}, in.stdin(), stdout, stderr)
-	if err != nil {
+	command.Size, command.Signals = in.sizes, in.signals
+	code, err := s.deps.Execer.Exec(ctx, instance, command, in.stdin(), stdout, stderr)
+	switch {
+	case err != nil && code != 0:
+		return send(&maruv1.ExecResponse{Message: &maruv1.ExecResponse_Failed{Failed: &maruv1.ExecFailed{
+			Message: err.Error(), Hint: maru.HintOf(err), ExitCode: int32(code),
+		}}})
+	case err != nil:
 		return err
 	}
 	return send(&maruv1.ExecResponse{Message: &maruv1.ExecResponse_ExitCode{ExitCode: int32(code)}})
 }
 
+// signalBacklog is how many signals may wait for a command that is just starting.
+const signalBacklog = 16
+
 // execInput is what a caller sends to a command.
 type execInput struct {
-	sizes  chan maru.TermSize
-	reader *io.PipeReader
-	writer *io.PipeWriter
+	sizes   chan maru.TermSize
+	signals chan string
+	reader  *io.PipeReader
+	writer  *io.PipeWriter
 }
 
 func newExecInput(stdin bool) *execInput {
-	in := &execInput{sizes: make(chan maru.TermSize, 1)}
+	in := &execInput{sizes: make(chan maru.TermSize, 1), signals: make(chan string, signalBacklog)}
 	if stdin {
 		in.reader, in.writer = io.Pipe()
 	}
@@ -89,6 +106,7 @@ func (in *execInput) stdin() io.Reader {
 // is gone ends the command.
 func (in *execInput) read(receive func() (*maruv1.ExecRequest, error), cancel context.CancelCauseFunc) {
 	defer close(in.sizes)
+	defer close(in.signals)
 	for {
 		m, err := receive()
 		if err != nil {
@@ -111,6 +129,11 @@ func (in *execInput) read(receive func() (*maruv1.ExecRequest, error), cancel co
 			}
 		case *maruv1.ExecRequest_Size:
 			in.resize(maru.TermSize{Rows: uint16(m.Size.GetRows()), Cols: uint16(m.Size.GetCols())})
+		case *maruv1.ExecRequest_Signal:
+			select {
+			case in.signals <- m.Signal:
+			default: // whoever sends so many means no particular one
+			}
 		}
 	}
 }

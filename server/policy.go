@@ -223,10 +223,17 @@ func checkScope(s maru.Scope, reach reach) error {
 func scopeField(message any) (protoreflect.Message, protoreflect.FieldDescriptor, bool) {
 	switch m := message.(type) {
 	case *maruv1.ExecRequest:
-		if m.GetStart() == nil {
+		switch {
+		case m.GetStart() != nil:
+			message = m.GetStart()
+		case m.GetRun() != nil:
+			if m.GetRun().Command == nil {
+				m.GetRun().Command = &maruv1.RunRequest{} // which names no app
+			}
+			message = m.GetRun().Command
+		default:
 			return nil, nil, false
 		}
-		message = m.GetStart()
 	case *maruv1.ForwardRequest:
 		if m.GetStart() == nil {
 			return nil, nil, false

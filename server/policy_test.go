@@ -224,3 +224,18 @@ func golden(t *testing.T, name, got string) {
 		t.Errorf("differs from %s (run the test with -update, and look at the change):\n%s", path, got)
 	}
 }
+
+func TestOneOffsStayInTheirCallersScope(t *testing.T) {
+	r := start(t)
+	_, _, err := r.world.CreateToken(t.Context(), "", maru.Token{Name: "one", Role: maru.RoleDeploy, Scope: tokenScopes[0].scope})
+	wantNil(t, err)
+	exec := maruv1.File_maru_v1_exec_proto.Services().ByName("ExecService").Methods().ByName("Exec")
+	for app, want := range map[string]string{"own": "ok", "other": "permission_denied"} {
+		request := &maruv1.ExecRequest{Message: &maruv1.ExecRequest_Run{Run: &maruv1.RunStart{Command: &maruv1.RunRequest{
+			Scope: &maruv1.Scope{App: app}, Service: "web",
+		}}}}
+		if got := call(t, r.https(), r.url, "maru_one", exec, request); got != want {
+			t.Errorf("in app %s: %s, want %s", app, got, want)
+		}
+	}
+}

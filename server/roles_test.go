@@ -52,10 +52,6 @@ func (e engine) Apply(_ context.Context, wl maru.Workload) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.jobs[wl.ID] = wl
-	instance := wl.ID.Service + "-run-bbbbb"
-	for i, word := range wl.Container.Command {
-		e.entries = append(e.entries, maru.LogEntry{Workload: wl.ID, Instance: instance, Stream: "stdout", Line: word, Cursor: maru.Itoa(i + 1)})
-	}
 	e.bump()
 	return nil
 }
@@ -72,13 +68,13 @@ func (e engine) Watch(ctx context.Context) iter.Seq2[maru.Observation, error] {
 	return func(yield func(maru.Observation, error) bool) {
 		for {
 			e.mu.Lock()
-			changed, exit := e.changed, e.exit
+			changed, message := e.changed, e.unstartable
 			all := slices.Collect(maps.Keys(e.jobs))
 			e.mu.Unlock()
 			for _, id := range all {
-				i := maru.Instance{ID: id.Service + "-run-bbbbb", Phase: maru.PhaseDone, LastExit: &maru.Exit{}}
-				if exit != 0 {
-					i.Phase, i.LastExit.Code = maru.PhaseFailed, exit
+				i := maru.Instance{ID: id.Service + "-run-bbbbb", Phase: maru.PhaseRunning}
+				if message != "" {
+					i.Phase, i.Message = maru.PhaseFailed, message
 				}
 				if !yield(maru.Observation{Workload: id, Instances: []maru.Instance{i}}, nil) {
 					return
@@ -192,9 +188,21 @@ func (o output) Logs(ctx context.Context, q maru.LogQuery) iter.Seq2[maru.LogEnt
 	}
 }
 
-// Exec is a shell of three commands: cat, sizes and fail.
+// Exec is a shell of a few commands. A one-off has its own.
 func (w *world) Exec(ctx context.Context, instance string, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	if cmd.Args == nil {
+		w.mu.Lock()
+		for _, job := range w.jobs {
+			cmd.Args = append(cmd.Args, job.Container.Command...)
+		}
+		w.mu.Unlock()
+	}
 	switch cmd.Args[0] {
+	case "missing":
+		return 127, maru.WithHint(maru.Errorf(maru.Invalid, "there is no program"), "name another")
+	case "signals":
+		_, err := io.WriteString(stdout, <-cmd.Signals)
+		return 130, err
 	case "cat":
 		if stdin == nil {
 			return 0, nil

@@ -14,34 +14,64 @@ import (
 	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
 )
 
-// Run runs a command once in a new instance of a service's release. The instance goes when the caller
-// does.
-func (s execService) Run(ctx context.Context, req *maruv1.RunRequest, stream *connect.ServerStream[maruv1.RunResponse]) error {
-	id := strings.ToLower(rand.Text()[:8])
-	w, err := s.deps.Jobs.Workload(ctx, fromScope(req.Scope).Service(req.Service), int(req.Release), id, req.Args)
+// Run begins a command in a new instance of a service's release. What is kept of it goes some time after
+// its end.
+func (s execService) Run(ctx context.Context, req *maruv1.RunRequest) (*maruv1.RunResponse, error) {
+	w, err := s.oneOff(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.deps.Engine.Apply(ctx, w); err != nil {
+		return nil, err
+	}
+	return &maruv1.RunResponse{Workload: w.ID.Name}, nil
+}
+
+// runHeld runs a command in a new instance with the caller's streams. The instance goes when the command
+// ends or the caller does.
+func (s execService) runHeld(ctx context.Context, run *maruv1.RunStart, stream *connect.BidiStream[maruv1.ExecRequest, maruv1.ExecResponse]) error {
+	w, err := s.oneOff(ctx, run.Command)
 	if err != nil {
 		return err
 	}
-	shape(&w, req)
+	w.Held = true
+	w.Container.TTY, w.Container.Stdin = false, false // those are the command's, and not of what holds it
+	defer s.forget(ctx, w.ID)
 	if err := s.deps.Engine.Apply(ctx, w); err != nil {
 		return err
 	}
-	defer s.forget(ctx, w.ID)
-	if err := stream.Send(&maruv1.RunResponse{Message: &maruv1.RunResponse_Started{Started: &maruv1.RunStarted{Workload: w.ID.Name}}}); err != nil {
-		return err
-	}
-	code, err := s.attend(ctx, w.ID, stream)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	instance, err := startOf(s.deps.Engine.Watch(watching), w.ID)
 	if err != nil {
 		return err
 	}
-	return stream.Send(&maruv1.RunResponse{Message: &maruv1.RunResponse_ExitCode{ExitCode: int32(code)}})
+	stop()
+	return s.converse(ctx, instance, maru.ExecCommand{TTY: run.Tty}, run.Stdin, stream)
+}
+
+// oneOff is the workload that the request describes.
+func (s execService) oneOff(ctx context.Context, req *maruv1.RunRequest) (maru.Workload, error) {
+	id := strings.ToLower(rand.Text()[:8])
+	w, err := s.deps.Jobs.Workload(ctx, fromScope(req.Scope).Service(req.Service), int(req.Release), id, req.Args)
+	if err != nil {
+		return maru.Workload{}, err
+	}
+	shape(&w, req)
+	return w, nil
 }
 
 // shape makes the one-off as the caller wants it.
 func shape(w *maru.Workload, req *maruv1.RunRequest) {
 	c := &w.Container
-	if len(req.Entrypoint) > 0 {
-		c.Entrypoint = req.Entrypoint
+	if req.Entrypoint != nil {
+		c.Entrypoint, c.Command = req.Entrypoint.Args, req.Args
+		if c.Entrypoint == nil {
+			c.Entrypoint = []string{}
+		}
+		if c.Command == nil {
+			c.Command = []string{}
+		}
 	}
 	if len(req.Env) > 0 {
 		c.Env = maps.Clone(c.Env)
@@ -64,77 +94,11 @@ func (s *Server) forget(ctx context.Context, id maru.WorkloadID) {
 	}
 }
 
-// attend tells what the one-off prints, until it has ended, and gives its exit code.
-func (s execService) attend(ctx context.Context, id maru.WorkloadID, stream *connect.ServerStream[maruv1.RunResponse]) (int, error) {
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	exited := make(chan exitResult, 1)
-	go func() {
-		code, err := exitOf(s.deps.Engine.Watch(watching), id)
-		exited <- exitResult{code, err}
-	}()
-	query := maru.LogQuery{Scope: id.Scope, Services: []string{id.Service}, Release: id.Name, Follow: true}
-	entries, finish := logService(s).read(watching, query)
-	after := map[string]string{}
-	told := func(entry maru.LogEntry) error {
-		after[entry.Instance] = entry.Cursor
-		return stream.Send(outputProto(entry))
-	}
-	result, err := follow(ctx, entries, exited, told)
-	stop()
-	_ = finish()
-	if err != nil {
-		return 0, err
-	}
-	// What it wrote last may have been on its way when following stopped.
-	query.Follow, query.After = false, after
-	for entry, err := range s.deps.Logs.Logs(ctx, query) {
-		if err != nil {
-			return 0, err
-		}
-		if err := stream.Send(outputProto(entry)); err != nil {
-			return 0, err
-		}
-	}
-	return result.code, result.err
-}
-
-// follow tells entries until the one-off has ended.
-func follow(ctx context.Context, entries <-chan maru.LogEntry, exited <-chan exitResult, told func(maru.LogEntry) error) (exitResult, error) {
-	for {
-		select {
-		case entry, ok := <-entries:
-			if !ok {
-				entries = nil
-				continue
-			}
-			if err := told(entry); err != nil {
-				return exitResult{}, err
-			}
-		case result := <-exited:
-			return result, nil
-		case <-ctx.Done():
-			return exitResult{}, ended(ctx)
-		}
-	}
-}
-
-type exitResult struct {
-	code int
-	err  error
-}
-
-func outputProto(e maru.LogEntry) *maruv1.RunResponse {
-	return &maruv1.RunResponse{Message: &maruv1.RunResponse_Output{Output: &maruv1.LogEntryOutput{
-		Stream: e.Stream, Line: []byte(e.Line), Partial: e.Partial,
-	}}}
-}
-
-// exitOf waits for the workload's one instance to end.
-func exitOf(observations iter.Seq2[maru.Observation, error], id maru.WorkloadID) (int, error) {
+// startOf waits until the workload's one instance runs, and gives its ID.
+func startOf(observations iter.Seq2[maru.Observation, error], id maru.WorkloadID) (string, error) {
 	for o, err := range observations {
 		if err != nil {
-			return 0, err
+			return "", err
 		}
 		if o.Workload != id {
 			continue
@@ -144,15 +108,12 @@ func exitOf(observations iter.Seq2[maru.Observation, error], id maru.WorkloadID)
 		}
 		for _, i := range o.Instances {
 			switch i.Phase {
-			case maru.PhaseDone:
-				return 0, nil
-			case maru.PhaseFailed:
-				if i.LastExit == nil {
-					return 0, maru.Errorf(maru.Conflict, "it could not be started: %s", i.Message)
-				}
-				return i.LastExit.Code, nil
+			case maru.PhaseRunning:
+				return i.ID, nil
+			case maru.PhaseDone, maru.PhaseFailed:
+				return "", maru.Errorf(maru.Conflict, "its instance could not be started: %s", i.Message)
 			}
 		}
 	}
-	return 0, maru.Errorf(maru.Interrupted, "it was removed before its end")
+	return "", maru.Errorf(maru.Interrupted, "it was removed before its start")
 }

@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"connectrpc.com/connect"
+
 	"github.com/marucloud/maru"
 	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
 	"github.com/marucloud/maru/client"
@@ -160,6 +162,7 @@ func TestExecRefuses(t *testing.T) {
 		"no service": {&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Start{Start: &maruv1.ExecStart{
 			Scope: protoScope(shop), Service: "nope", Args: []string{"cat"},
 		}}}, maru.NotFound},
+		"run of no app": {&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Run{Run: &maruv1.RunStart{}}}, maru.Invalid},
 		"instance elsewhere": {&maruv1.ExecRequest{Message: &maruv1.ExecRequest_Start{Start: &maruv1.ExecStart{
 			Scope: protoScope(shop), Service: "db", Instance: "web-1", Args: []string{"cat"},
 		}}}, maru.NotFound},
@@ -209,32 +212,99 @@ func TestForward(t *testing.T) {
 	wantKind(t, err, maru.Unavailable)
 }
 
-func TestRun(t *testing.T) {
-	r := start(t)
-	r.deployPlain()
-	r.world.exit = 3
-	stream, err := r.local.Exec.Run(t.Context(), &maruv1.RunRequest{Scope: protoScope(shop), Service: "web", Args: []string{"one", "two"}, Env: map[string]string{"B": "2"}, User: "nobody"})
-	wantNil(t, err)
-	var lines []string
-	code := int32(-1)
-	for stream.Receive() {
-		switch m := stream.Msg().Message.(type) {
-		case *maruv1.RunResponse_Output:
-			lines = append(lines, string(m.Output.Line))
-		case *maruv1.RunResponse_ExitCode:
-			code = m.ExitCode
-		case *maruv1.RunResponse_Started:
-			if !strings.HasPrefix(m.Started.Workload, "run.") {
-				t.Fatalf("started %v", m.Started)
-			}
+func runStart(args ...string) *maruv1.ExecRequest {
+	return &maruv1.ExecRequest{Message: &maruv1.ExecRequest_Run{Run: &maruv1.RunStart{
+		Command: &maruv1.RunRequest{Scope: protoScope(shop), Service: "web", Args: args}, Stdin: true,
+	}}}
+}
+
+// hear takes what a command writes and how it ends.
+func hear(t *testing.T, stream *connect.BidiStreamForClientSimple[maruv1.ExecRequest, maruv1.ExecResponse]) (output string, last *maruv1.ExecResponse) {
+	t.Helper()
+	for {
+		m, err := stream.Receive()
+		wantNil(t, err)
+		output += string(m.GetStdout())
+		switch m.Message.(type) {
+		case *maruv1.ExecResponse_ExitCode, *maruv1.ExecResponse_Failed:
+			return output, m
 		}
 	}
-	wantNil(t, stream.Err())
-	if code != 3 || !slices.Equal(lines, []string{"one", "two"}) {
-		t.Fatalf("code %d, lines %q", code, lines)
+}
+
+func TestRunHasStreamsAndSignals(t *testing.T) {
+	r := start(t)
+	r.deployPlain()
+	for name, c := range map[string]struct {
+		command string
+		then    []*maruv1.ExecRequest
+		output  string
+		code    int32
+		failed  string
+	}{
+		"input": {"cat", []*maruv1.ExecRequest{
+			{Message: &maruv1.ExecRequest_Stdin{Stdin: []byte("typed")}}, {Message: &maruv1.ExecRequest_StdinClosed{StdinClosed: true}},
+		}, "typed", 0, ""},
+		"signal":     {"signals", []*maruv1.ExecRequest{{Message: &maruv1.ExecRequest_Signal{Signal: "SIGINT"}}}, "SIGINT", 130, ""},
+		"no program": {"missing", nil, "", 127, "there is no program"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stream, err := r.local.Exec.Exec(t.Context())
+			wantNil(t, err)
+			wantNil(t, stream.Send(runStart(c.command)))
+			for _, m := range c.then {
+				wantNil(t, stream.Send(m))
+			}
+			output, last := hear(t, stream)
+			if output != c.output || last.GetExitCode()+last.GetFailed().GetExitCode() != c.code || last.GetFailed().GetMessage() != c.failed {
+				t.Fatalf("%q and %v", output, last)
+			}
+			r.waitFor(func(w *world) bool { return len(w.jobs) == 0 })
+		})
 	}
-	if len(r.world.jobs) != 0 {
-		t.Fatal("the one-off was not removed")
+}
+
+func TestRunGoesWithItsCaller(t *testing.T) {
+	r := start(t)
+	r.deployPlain()
+	ctx, leave := context.WithCancel(t.Context())
+	stream, err := r.local.Exec.Exec(ctx)
+	wantNil(t, err)
+	wantNil(t, stream.Send(runStart("forever")))
+	_, err = stream.Receive()
+	wantNil(t, err)
+	leave()
+	_ = stream.CloseResponse()
+	r.waitFor(func(w *world) bool { return slices.Contains(w.by, "exec ended") && len(w.jobs) == 0 })
+}
+
+func TestRunSaysWhyItCanNotStart(t *testing.T) {
+	r := start(t)
+	r.deployPlain()
+	r.world.mu.Lock()
+	r.world.unstartable = "its image was taken away"
+	r.world.mu.Unlock()
+	stream, err := r.local.Exec.Exec(t.Context())
+	wantNil(t, err)
+	wantNil(t, stream.Send(runStart("cat")))
+	_, err = stream.Receive()
+	wantKind(t, err, maru.Conflict)
+	r.waitFor(func(w *world) bool { return len(w.jobs) == 0 })
+}
+
+func TestRunDetached(t *testing.T) {
+	r := start(t)
+	r.deployPlain()
+	begun, err := r.local.Exec.Run(t.Context(), &maruv1.RunRequest{Scope: protoScope(shop), Service: "web",
+		Entrypoint: &maruv1.Entrypoint{}, Env: map[string]string{"B": "2"}, User: "nobody"})
+	wantNil(t, err)
+	r.world.mu.Lock()
+	defer r.world.mu.Unlock()
+	w, there := r.world.jobs[shop.Service("web").Workload(begun.Workload)]
+	c := w.Container
+	if !there || w.Held || c.Entrypoint == nil || c.Command == nil || len(c.Entrypoint)+len(c.Command) != 0 ||
+		c.Env["A"] != "1" || c.Env["B"] != "2" || c.User != "nobody" {
+		t.Fatalf("%s: %+v", begun.Workload, w)
 	}
 }
 

@@ -124,18 +124,6 @@ func TestWhole(t *testing.T) {
 		t.Fatalf("after the rollback: %v", web)
 	}
 
-	run, err := r.local.Exec.Run(ctx, &maruv1.RunRequest{Scope: protoScope(shop), Service: "web", Args: []string{"false"}})
-	wantNil(t, err)
-	code := int32(-1)
-	for run.Receive() {
-		if m, ok := run.Msg().Message.(*maruv1.RunResponse_ExitCode); ok {
-			code = m.ExitCode
-		}
-	}
-	if wantNil(t, run.Err()); code != 1 {
-		t.Fatalf("the one-off ended with %d", code)
-	}
-
 	removed, err := r.local.Apps.Remove(ctx, &maruv1.RemoveRequest{Scope: protoScope(shop)})
 	wantNil(t, err)
 	r.follow(removed.Rollout.Number)

@@ -26,19 +26,19 @@ type world struct {
 	planned  []maru.Deployment
 	end      func(*maru.Rollout) // nil: rollouts stay as they are
 
-	images  map[string]maru.Image
-	pulls   []string
-	builds  []server.BuildRequest
-	built   func(server.BuildRequest, func(server.BuildProgress)) (maru.Image, error)
-	tokens  map[string]maru.Token
-	grants  []maru.Grant
-	refuse  error // of the grants' check
-	secrets map[string][][]byte
-	volumes []maru.VolumeStatus
-	entries []maru.LogEntry
-	jobs    map[maru.WorkloadID]maru.Workload
-	exit    int
-	by      []string
+	images      map[string]maru.Image
+	pulls       []string
+	builds      []server.BuildRequest
+	built       func(server.BuildRequest, func(server.BuildProgress)) (maru.Image, error)
+	tokens      map[string]maru.Token
+	grants      []maru.Grant
+	refuse      error // of the grants' check
+	secrets     map[string][][]byte
+	volumes     []maru.VolumeStatus
+	entries     []maru.LogEntry
+	jobs        map[maru.WorkloadID]maru.Workload
+	unstartable string // why one-offs can't be started
+	by          []string
 }
 
 func newWorld() *world {

@@ -1,5 +1,6 @@
 // Command maru-init is process 1 of instances that ask for one (compose: init: true). It runs the
-// command that follows it, passes signals on to it, reaps orphans, and ends with its exit code.
+// command that follows it, passes signals on to it, reaps orphans, and ends with its exit code. With
+// --hold instead of a command it reaps orphans until it gets a signal, while others run commands beside it.
 //
 // Called by another name it tries, once for all instances, what they need from a user namespace.
 package main
@@ -32,12 +33,16 @@ func main() {
 	if len(os.Args) < 2 {
 		fail(exitNotFound, "maru-init: no command")
 	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	if os.Args[1] == "--hold" {
+		hold(signals)
+		return
+	}
 	path, err := exec.LookPath(os.Args[1])
 	if err != nil {
 		fail(exitCode(err), "maru-init: "+err.Error())
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
 	child, err := start(path)
 	if err != nil {
 		fail(exitCode(err), "maru-init: "+err.Error())
@@ -66,6 +71,19 @@ func tryMounts() {
 		place := map[string]string{"proc": "/proc", "sysfs": "/sys"}[kind]
 		if err := unix.Mount(kind, place, kind, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			fail(1, "mount "+place+": "+err.Error())
+		}
+	}
+}
+
+// hold reaps orphans until a signal tells it to end.
+func hold(signals <-chan os.Signal) {
+	for s := range signals {
+		switch s {
+		case syscall.SIGCHLD:
+			reap(-1)
+		case syscall.SIGURG, syscall.SIGWINCH, syscall.SIGPIPE:
+		default:
+			return
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
@@ -33,7 +34,7 @@ const (
 	attemptLabel  = "maru.cloud/attempt"
 )
 
-// attempt is one container of an instance, with its process. It does not change.
+// attempt is one container of an instance, with its process. It does not change but for taken.
 type attempt struct {
 	instance  string
 	number    int
@@ -47,6 +48,7 @@ type attempt struct {
 	task      containerd.Task
 	exit      <-chan containerd.ExitStatus
 	started   time.Time
+	taken     atomic.Bool // it is held, and its command was run
 }
 
 // inNamespace gives the context that calls of containerd need.

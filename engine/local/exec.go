@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
 )
@@ -31,7 +33,10 @@ func (e *Engine) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 		return 0, err
 	}
 	if len(cmd.Args) == 0 {
-		return 0, maru.Errorf(maru.Invalid, "no command to run")
+		if cmd.Args, err = a.take(); err != nil {
+			return 0, err
+		}
+		defer a.release(ctx)
 	}
 	process, err := execProcess(a, cmd)
 	if err != nil {
@@ -40,11 +45,11 @@ func (e *Engine) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 	if cmd.TTY && cmd.Size != nil {
 		process.ConsoleSize = firstSize(ctx, cmd.Size)
 	}
-	code, err := e.exec(ctx, a, process, cmd.Size, stdin, stdout, stderr)
-	if err != nil {
+	code, err := e.exec(ctx, a, process, cmd, stdin, stdout, stderr)
+	if err != nil && code == 0 {
 		return 0, fmt.Errorf("exec in %s: %w", instance, err)
 	}
-	return code, nil
+	return code, err
 }
 
 // firstSize gives the terminal's initial size, with which the process is to start. A caller that does
@@ -99,12 +104,12 @@ func discard(ctx context.Context, process containerd.Process) error {
 }
 
 // exec runs a further process in the attempt's container to its end.
-func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, size <-chan maru.TermSize, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
+func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
 	ctx = inNamespace(ctx)
 	streams := newExecStreams(stdin, stdout, stderr)
 	started, err := a.task.Exec(ctx, "exec-"+rand.Text(), process, streams.creator(e.cfg.Layout.Run, process.Terminal))
 	if err != nil {
-		return 0, execError(err)
+		return notStarted(process.Args[0], err)
 	}
 	exit, err := started.Wait(context.WithoutCancel(ctx))
 	if err == nil {
@@ -113,14 +118,15 @@ func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, s
 	}
 	if err != nil {
 		_ = discard(ctx, started) // the error before tells more
-		return 0, execError(err)
+		return notStarted(process.Args[0], err)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	defer stop(nil)
-	serving.Go(func() { resize(ctx, started, size) })
+	serving.Go(func() { resize(ctx, started, cmd.Size) })
+	serving.Go(func() { signal(ctx, started, cmd.Signals) })
 	serving.Go(func() { streams.closeStdin(ctx, started) })
 	select {
 	case status := <-exit:
@@ -154,6 +160,41 @@ func resize(ctx context.Context, process containerd.Process, size <-chan maru.Te
 	}
 }
 
+// signal passes signals on until ctx ends. One that this system does not know is left out.
+func signal(ctx context.Context, process containerd.Process, signals <-chan string) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case name, more := <-signals:
+			if !more {
+				return
+			}
+			if number := unix.SignalNum(name); number != 0 {
+				_ = process.Kill(ctx, number) // a process that just ended needs none
+			}
+		}
+	}
+}
+
+// notStarted says why a command could not be started, with the exit code that shells give for it.
+func notStarted(program string, err error) (int, error) {
+	err = execError(err)
+	var failure *startFailure
+	if !errors.As(err, &failure) {
+		return 0, err
+	}
+	switch failure.code {
+	case codeNotFound:
+		return codeNotFound, maru.WithHint(maru.Errorf(maru.Invalid, "there is no program %q in the image", program),
+			"name one that the image has; an image without a shell has none for pipes and variables either")
+	case codeNotExecutable:
+		return codeNotExecutable, maru.WithHint(maru.Errorf(maru.Invalid, "%q can't be executed: %w", program, failure),
+			"see whether it is a program for this machine, and may be executed by its user (chmod +x)")
+	}
+	return 0, err
+}
+
 func execError(err error) error {
 	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 		return maru.Errorf(maru.Conflict, "the instance is ending: %w", err)
@@ -166,7 +207,7 @@ func (e *Engine) execProbe(ctx context.Context, a *attempt, args []string) (code
 	process := *a.process
 	process.Args, process.Terminal = args, false
 	var out tail
-	code, err = e.exec(ctx, a, &process, nil, nil, &out, &out)
+	code, err = e.exec(ctx, a, &process, maru.ExecCommand{}, nil, &out, &out)
 	return code, out.String(), err
 }
 

@@ -82,7 +82,7 @@ func newSpec(ctx context.Context, in specInput) (*specs.Spec, error) {
 	if spec.Mounts, err = newMounts(in); err != nil {
 		return nil, err
 	}
-	if c.Init {
+	if c.Init || in.Workload.Held {
 		spec.Mounts = append(spec.Mounts, specs.Mount{
 			Destination: initPath, Source: in.Host.initProgram, Type: "bind", Options: []string{"bind", "ro"},
 		})

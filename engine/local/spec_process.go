@@ -27,7 +27,10 @@ func newProcess(in specInput, options securityOptions) (*specs.Process, error) {
 		return nil, maru.WithHint(maru.Errorf(maru.Invalid, "neither image %s nor service %s says what to run",
 			in.Workload.Image, in.Workload.ID.Service), "set command or entrypoint")
 	}
-	if c.Init {
+	switch {
+	case in.Workload.Held:
+		args = holdCommand
+	case c.Init:
 		args = append([]string{initPath}, args...)
 	}
 	who, err := lookUpUser(in.Image, c.User, c.Groups)

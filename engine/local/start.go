@@ -236,6 +236,13 @@ type startFailure struct {
 	code   int // as shells have it
 }
 
+// Exit codes of shells for what could not be started.
+const (
+	codeNotExecutable = 126
+	codeNotFound      = 127
+	codeNotStarted    = 128
+)
+
 func (f *startFailure) Error() string { return f.reason }
 
 // runtimeError takes what matters to people out of an error of the OCI runtime.
@@ -247,12 +254,12 @@ func runtimeError(err error) error {
 			break
 		}
 	}
-	failure := &startFailure{reason: strings.TrimSpace(text), code: 128}
+	failure := &startFailure{reason: strings.TrimSpace(text), code: codeNotStarted}
 	switch {
 	case strings.Contains(text, "exec") && (strings.Contains(text, "no such file or directory") || strings.Contains(text, "not found")):
-		failure.code = 127
-	case strings.Contains(text, "exec") && strings.Contains(text, "permission denied"):
-		failure.code = 126
+		failure.code = codeNotFound
+	case strings.Contains(text, "exec") && (strings.Contains(text, "permission denied") || strings.Contains(text, "is a directory")):
+		failure.code = codeNotExecutable
 	}
 	return maru.Errorf(maru.Invalid, "the container could not be started: %w", failure)
 }

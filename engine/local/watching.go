@@ -24,6 +24,9 @@ func (w *workload) watch(t lifetime, inst *instance, a *attempt) {
 			w.mail.post(func() { w.ended(t, inst, a, exit) })
 		}
 	})
+	if w.want.Held {
+		w.actions.Go(func() { a.hold(ctx) })
+	}
 	watcher, ask := w.watcher(inst, a)
 	if !ask {
 		w.readiness(t, inst, a, true, "")

@@ -296,6 +296,9 @@ func hijack(w http.ResponseWriter) (net.Conn, *bufio.Reader, error) {
 	return conn, buffered.Reader, nil
 }
 
+// signalBacklog is how many signals may wait for a command that is just starting.
+const signalBacklog = 16
+
 func (h *handler) exec(w http.ResponseWriter, r *http.Request) error {
 	var in execRequest
 	if err := decode(r.Body, &in); err != nil {
@@ -311,17 +314,20 @@ func (h *handler) exec(w http.ResponseWriter, r *http.Request) error {
 	out := &frames{w: conn}
 	queue := newStdinQueue(func(n int) { _ = out.write(frameCredit, credit(n)) }) // a caller that is gone sends no more
 	sizes := make(chan maru.TermSize, 1)
+	signals := make(chan string, signalBacklog)
 	received := make(chan struct{})
 	go func() {
 		defer close(received)
 		defer close(sizes)
-		receiveExec(buffered, queue, sizes)
+		defer close(signals)
+		receiveExec(buffered, queue, sizes, signals)
 		cancel() // the caller went away, or the command is over
 	}()
 	var stdin io.Reader
 	if in.Stdin {
 		stdin = queue
 	}
+	in.Command.Signals = signals
 	if in.Sized {
 		in.Command.Size = sizes
 	}
@@ -338,7 +344,7 @@ func (h *handler) exec(w http.ResponseWriter, r *http.Request) error {
 }
 
 // receiveExec takes the caller's frames until the connection ends.
-func receiveExec(from io.Reader, stdin *stdinQueue, sizes chan maru.TermSize) {
+func receiveExec(from io.Reader, stdin *stdinQueue, sizes chan maru.TermSize, signals chan<- string) {
 	defer stdin.end(io.ErrUnexpectedEOF)
 	for {
 		kind, payload, err := readFrame(from)
@@ -358,6 +364,11 @@ func receiveExec(from io.Reader, stdin *stdinQueue, sizes chan maru.TermSize) {
 				return
 			}
 			offer(sizes, size)
+		case frameSignal:
+			select {
+			case signals <- string(payload):
+			default: // whoever sends so many means no particular one
+			}
 		}
 	}
 }

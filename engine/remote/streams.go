@@ -64,6 +64,9 @@ func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 	if cmd.Size != nil {
 		go sendSizes(ctx, out, cmd.Size)
 	}
+	if cmd.Signals != nil {
+		go sendSignals(ctx, out, cmd.Signals)
+	}
 	for {
 		kind, payload, err := readFrame(reader)
 		if err != nil {
@@ -98,6 +101,19 @@ func sendSizes(ctx context.Context, out *frames, sizes <-chan maru.TermSize) {
 			}
 			payload, err := json.Marshal(size)
 			if err != nil || out.write(frameSize, payload) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func sendSignals(ctx context.Context, out *frames, signals <-chan string) {
+	for {
+		select {
+		case name, ok := <-signals:
+			if !ok || out.write(frameSignal, []byte(name)) != nil {
 				return
 			}
 		case <-ctx.Done():

@@ -50,6 +50,7 @@ const (
 	frameStderr
 	frameExit
 	frameCredit
+	frameSignal
 )
 
 // maxFrame bounds a frame's payload, in bytes.
@@ -106,7 +107,7 @@ func readFrame(r io.Reader) (frameKind, []byte, error) {
 		return 0, nil, err
 	}
 	length := binary.BigEndian.Uint32(head[1:])
-	if head[0] < byte(frameStdin) || head[0] > byte(frameCredit) || length > maxFrame {
+	if head[0] < byte(frameStdin) || head[0] > byte(frameSignal) || length > maxFrame {
 		return 0, nil, fmt.Errorf("%w: kind %d, %d bytes", errFrame, head[0], length)
 	}
 	payload := make([]byte, length)

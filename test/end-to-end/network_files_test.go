@@ -122,12 +122,18 @@ func TestComposeCommands(t *testing.T) {
 			t.Errorf("exec of exit %s ends with %d", code, got)
 		}
 	}
-	if out, errors, code := m.try(t, "run", "--app", "site", "--set", "VERSION=once", "web", "/service", "id"); code != 0 || !strings.Contains(out, `"version":"once"`) {
+	if out, errors, code := m.try(t, "run", "--app", "site", "--set", "VERSION=once", "web", "id"); code != 0 || !strings.Contains(out, `"version":"once"`) {
 		t.Errorf("a one-off: %d %s%s", code, out, errors)
 	}
-	if _, _, code := m.try(t, "run", "--app", "site", "web", "/service", "exit", "9"); code != 9 {
+	if _, _, code := m.try(t, "run", "--app", "site", "web", "exit", "9"); code != 9 {
 		t.Errorf("a one-off that ends with 9 ends with %d", code)
 	}
+	for _, args := range [][]string{{"exec", "--app", "site", "web", "nowhere"}, {"run", "--app", "site", "--entrypoint", "nowhere", "web"}} {
+		if _, errors, code := m.try(t, args...); code != 127 || !strings.Contains(errors, `no program "nowhere"`) || !strings.Contains(errors, "hint: ") {
+			t.Errorf("%v: %d %s", args, code, errors)
+		}
+	}
+	m.runAndLeave(t)
 	m.do(t, "POST", "site.localhost", "/count?n=5")
 	eventually(t, "the lines are logged", func() bool {
 		return strings.Contains(m.maru(t, "logs", "--app", "site", "--grep", "line 4", "web"), "line 4")

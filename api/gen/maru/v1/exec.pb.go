@@ -29,6 +29,8 @@ type ExecRequest struct {
 	//	*ExecRequest_Stdin
 	//	*ExecRequest_StdinClosed
 	//	*ExecRequest_Size
+	//	*ExecRequest_Signal
+	//	*ExecRequest_Run
 	Message       isExecRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -107,6 +109,24 @@ func (x *ExecRequest) GetSize() *TermSize {
 	return nil
 }
 
+func (x *ExecRequest) GetSignal() string {
+	if x != nil {
+		if x, ok := x.Message.(*ExecRequest_Signal); ok {
+			return x.Signal
+		}
+	}
+	return ""
+}
+
+func (x *ExecRequest) GetRun() *RunStart {
+	if x != nil {
+		if x, ok := x.Message.(*ExecRequest_Run); ok {
+			return x.Run
+		}
+	}
+	return nil
+}
+
 type isExecRequest_Message interface {
 	isExecRequest_Message()
 }
@@ -127,6 +147,15 @@ type ExecRequest_Size struct {
 	Size *TermSize `protobuf:"bytes,4,opt,name=size,proto3,oneof"`
 }
 
+type ExecRequest_Signal struct {
+	// signal is one for the command, such as SIGINT.
+	Signal string `protobuf:"bytes,5,opt,name=signal,proto3,oneof"`
+}
+
+type ExecRequest_Run struct {
+	Run *RunStart `protobuf:"bytes,6,opt,name=run,proto3,oneof"`
+}
+
 func (*ExecRequest_Start) isExecRequest_Message() {}
 
 func (*ExecRequest_Stdin) isExecRequest_Message() {}
@@ -134,6 +163,10 @@ func (*ExecRequest_Stdin) isExecRequest_Message() {}
 func (*ExecRequest_StdinClosed) isExecRequest_Message() {}
 
 func (*ExecRequest_Size) isExecRequest_Message() {}
+
+func (*ExecRequest_Signal) isExecRequest_Message() {}
+
+func (*ExecRequest_Run) isExecRequest_Message() {}
 
 // ExecStart says what to run, and where.
 type ExecStart struct {
@@ -246,6 +279,68 @@ func (x *ExecStart) GetStdin() bool {
 	return false
 }
 
+// RunStart says what to run in a new instance, and how.
+type RunStart struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Command *RunRequest            `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	Tty     bool                   `protobuf:"varint,2,opt,name=tty,proto3" json:"tty,omitempty"`
+	// stdin says that stdin follows; without it the command's is empty.
+	Stdin         bool `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunStart) Reset() {
+	*x = RunStart{}
+	mi := &file_maru_v1_exec_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunStart) ProtoMessage() {}
+
+func (x *RunStart) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_exec_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunStart.ProtoReflect.Descriptor instead.
+func (*RunStart) Descriptor() ([]byte, []int) {
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RunStart) GetCommand() *RunRequest {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *RunStart) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
+func (x *RunStart) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
 // TermSize is a terminal's size in cells.
 type TermSize struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -257,7 +352,7 @@ type TermSize struct {
 
 func (x *TermSize) Reset() {
 	*x = TermSize{}
-	mi := &file_maru_v1_exec_proto_msgTypes[2]
+	mi := &file_maru_v1_exec_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +364,7 @@ func (x *TermSize) String() string {
 func (*TermSize) ProtoMessage() {}
 
 func (x *TermSize) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[2]
+	mi := &file_maru_v1_exec_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +377,7 @@ func (x *TermSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermSize.ProtoReflect.Descriptor instead.
 func (*TermSize) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{2}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TermSize) GetRows() uint32 {
@@ -307,6 +402,7 @@ type ExecResponse struct {
 	//	*ExecResponse_Stdout
 	//	*ExecResponse_Stderr
 	//	*ExecResponse_ExitCode
+	//	*ExecResponse_Failed
 	Message       isExecResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -314,7 +410,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_maru_v1_exec_proto_msgTypes[3]
+	mi := &file_maru_v1_exec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +422,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[3]
+	mi := &file_maru_v1_exec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +435,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{3}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ExecResponse) GetMessage() isExecResponse_Message {
@@ -385,6 +481,15 @@ func (x *ExecResponse) GetExitCode() int32 {
 	return 0
 }
 
+func (x *ExecResponse) GetFailed() *ExecFailed {
+	if x != nil {
+		if x, ok := x.Message.(*ExecResponse_Failed); ok {
+			return x.Failed
+		}
+	}
+	return nil
+}
+
 type isExecResponse_Message interface {
 	isExecResponse_Message()
 }
@@ -405,6 +510,10 @@ type ExecResponse_ExitCode struct {
 	ExitCode int32 `protobuf:"varint,4,opt,name=exit_code,json=exitCode,proto3,oneof"`
 }
 
+type ExecResponse_Failed struct {
+	Failed *ExecFailed `protobuf:"bytes,5,opt,name=failed,proto3,oneof"`
+}
+
 func (*ExecResponse_Started) isExecResponse_Message() {}
 
 func (*ExecResponse_Stdout) isExecResponse_Message() {}
@@ -413,7 +522,72 @@ func (*ExecResponse_Stderr) isExecResponse_Message() {}
 
 func (*ExecResponse_ExitCode) isExecResponse_Message() {}
 
-// ExecStarted tells which instance was picked.
+func (*ExecResponse_Failed) isExecResponse_Message() {}
+
+// ExecFailed tells why the command could not be started, as the last message.
+type ExecFailed struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Message string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Hint    string                 `protobuf:"bytes,2,opt,name=hint,proto3" json:"hint,omitempty"`
+	// exit_code is what shells give for it: 127 for a program that is not there, 126 for one that can't be
+	// executed.
+	ExitCode      int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecFailed) Reset() {
+	*x = ExecFailed{}
+	mi := &file_maru_v1_exec_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecFailed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecFailed) ProtoMessage() {}
+
+func (x *ExecFailed) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_exec_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecFailed.ProtoReflect.Descriptor instead.
+func (*ExecFailed) Descriptor() ([]byte, []int) {
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ExecFailed) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ExecFailed) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
+}
+
+func (x *ExecFailed) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+// ExecStarted tells which instance was picked or made.
 type ExecStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
@@ -423,7 +597,7 @@ type ExecStarted struct {
 
 func (x *ExecStarted) Reset() {
 	*x = ExecStarted{}
-	mi := &file_maru_v1_exec_proto_msgTypes[4]
+	mi := &file_maru_v1_exec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +609,7 @@ func (x *ExecStarted) String() string {
 func (*ExecStarted) ProtoMessage() {}
 
 func (x *ExecStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[4]
+	mi := &file_maru_v1_exec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +622,7 @@ func (x *ExecStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStarted.ProtoReflect.Descriptor instead.
 func (*ExecStarted) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{4}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExecStarted) GetInstance() string {
@@ -462,13 +636,13 @@ type RunRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Scope   *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	Service string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	// args replace the image's command; empty: it stays.
+	// args replace the service's command and the image's, after their entry point; empty: it stays.
 	Args []string          `protobuf:"bytes,3,rep,name=args,proto3" json:"args,omitempty"`
 	Env  map[string]string `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	User string            `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
 	Dir  string            `protobuf:"bytes,6,opt,name=dir,proto3" json:"dir,omitempty"`
-	// entrypoint replaces the image's, if given.
-	Entrypoint []string `protobuf:"bytes,7,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
+	// entrypoint replaces the service's and the image's, and drops their command.
+	Entrypoint *Entrypoint `protobuf:"bytes,7,opt,name=entrypoint,proto3" json:"entrypoint,omitempty"`
 	// release to run it in; 0: the one that serves.
 	Release       int32 `protobuf:"varint,8,opt,name=release,proto3" json:"release,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -477,7 +651,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_maru_v1_exec_proto_msgTypes[5]
+	mi := &file_maru_v1_exec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +663,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[5]
+	mi := &file_maru_v1_exec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +676,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{5}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RunRequest) GetScope() *Scope {
@@ -547,7 +721,7 @@ func (x *RunRequest) GetDir() string {
 	return ""
 }
 
-func (x *RunRequest) GetEntrypoint() []string {
+func (x *RunRequest) GetEntrypoint() *Entrypoint {
 	if x != nil {
 		return x.Entrypoint
 	}
@@ -561,21 +735,62 @@ func (x *RunRequest) GetRelease() int32 {
 	return 0
 }
 
+// Entrypoint is one that may be empty.
+type Entrypoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Args          []string               `protobuf:"bytes,1,rep,name=args,proto3" json:"args,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Entrypoint) Reset() {
+	*x = Entrypoint{}
+	mi := &file_maru_v1_exec_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Entrypoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Entrypoint) ProtoMessage() {}
+
+func (x *Entrypoint) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_exec_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Entrypoint.ProtoReflect.Descriptor instead.
+func (*Entrypoint) Descriptor() ([]byte, []int) {
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Entrypoint) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Message:
-	//
-	//	*RunResponse_Started
-	//	*RunResponse_Output
-	//	*RunResponse_ExitCode
-	Message       isRunResponse_Message `protobuf_oneof:"message"`
+	// instance is the beginning of the new instance's name.
+	Workload      string `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_maru_v1_exec_proto_msgTypes[6]
+	mi := &file_maru_v1_exec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +802,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[6]
+	mi := &file_maru_v1_exec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,170 +815,14 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{6}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *RunResponse) GetMessage() isRunResponse_Message {
-	if x != nil {
-		return x.Message
-	}
-	return nil
-}
-
-func (x *RunResponse) GetStarted() *RunStarted {
-	if x != nil {
-		if x, ok := x.Message.(*RunResponse_Started); ok {
-			return x.Started
-		}
-	}
-	return nil
-}
-
-func (x *RunResponse) GetOutput() *LogEntryOutput {
-	if x != nil {
-		if x, ok := x.Message.(*RunResponse_Output); ok {
-			return x.Output
-		}
-	}
-	return nil
-}
-
-func (x *RunResponse) GetExitCode() int32 {
-	if x != nil {
-		if x, ok := x.Message.(*RunResponse_ExitCode); ok {
-			return x.ExitCode
-		}
-	}
-	return 0
-}
-
-type isRunResponse_Message interface {
-	isRunResponse_Message()
-}
-
-type RunResponse_Started struct {
-	Started *RunStarted `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
-}
-
-type RunResponse_Output struct {
-	Output *LogEntryOutput `protobuf:"bytes,2,opt,name=output,proto3,oneof"`
-}
-
-type RunResponse_ExitCode struct {
-	ExitCode int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3,oneof"`
-}
-
-func (*RunResponse_Started) isRunResponse_Message() {}
-
-func (*RunResponse_Output) isRunResponse_Message() {}
-
-func (*RunResponse_ExitCode) isRunResponse_Message() {}
-
-// RunStarted tells the name of the job.
-type RunStarted struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RunStarted) Reset() {
-	*x = RunStarted{}
-	mi := &file_maru_v1_exec_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RunStarted) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RunStarted) ProtoMessage() {}
-
-func (x *RunStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RunStarted.ProtoReflect.Descriptor instead.
-func (*RunStarted) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *RunStarted) GetWorkload() string {
+func (x *RunResponse) GetWorkload() string {
 	if x != nil {
 		return x.Workload
 	}
 	return ""
-}
-
-// LogEntryOutput is one line that the command wrote.
-type LogEntryOutput struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// stream is one of: stdout, stderr.
-	Stream        string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	Line          []byte `protobuf:"bytes,2,opt,name=line,proto3" json:"line,omitempty"`
-	Partial       bool   `protobuf:"varint,3,opt,name=partial,proto3" json:"partial,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LogEntryOutput) Reset() {
-	*x = LogEntryOutput{}
-	mi := &file_maru_v1_exec_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LogEntryOutput) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LogEntryOutput) ProtoMessage() {}
-
-func (x *LogEntryOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LogEntryOutput.ProtoReflect.Descriptor instead.
-func (*LogEntryOutput) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *LogEntryOutput) GetStream() string {
-	if x != nil {
-		return x.Stream
-	}
-	return ""
-}
-
-func (x *LogEntryOutput) GetLine() []byte {
-	if x != nil {
-		return x.Line
-	}
-	return nil
-}
-
-func (x *LogEntryOutput) GetPartial() bool {
-	if x != nil {
-		return x.Partial
-	}
-	return false
 }
 
 type ForwardRequest struct {
@@ -780,7 +839,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_maru_v1_exec_proto_msgTypes[9]
+	mi := &file_maru_v1_exec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +851,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[9]
+	mi := &file_maru_v1_exec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +864,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{9}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ForwardRequest) GetMessage() isForwardRequest_Message {
@@ -878,7 +937,7 @@ type ForwardStart struct {
 
 func (x *ForwardStart) Reset() {
 	*x = ForwardStart{}
-	mi := &file_maru_v1_exec_proto_msgTypes[10]
+	mi := &file_maru_v1_exec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +949,7 @@ func (x *ForwardStart) String() string {
 func (*ForwardStart) ProtoMessage() {}
 
 func (x *ForwardStart) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[10]
+	mi := &file_maru_v1_exec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +962,7 @@ func (x *ForwardStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStart.ProtoReflect.Descriptor instead.
 func (*ForwardStart) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{10}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ForwardStart) GetScope() *Scope {
@@ -948,7 +1007,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_maru_v1_exec_proto_msgTypes[11]
+	mi := &file_maru_v1_exec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1019,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[11]
+	mi := &file_maru_v1_exec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1032,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{11}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ForwardResponse) GetMessage() isForwardResponse_Message {
@@ -1043,7 +1102,7 @@ type ForwardStarted struct {
 
 func (x *ForwardStarted) Reset() {
 	*x = ForwardStarted{}
-	mi := &file_maru_v1_exec_proto_msgTypes[12]
+	mi := &file_maru_v1_exec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1114,7 @@ func (x *ForwardStarted) String() string {
 func (*ForwardStarted) ProtoMessage() {}
 
 func (x *ForwardStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_exec_proto_msgTypes[12]
+	mi := &file_maru_v1_exec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1127,7 @@ func (x *ForwardStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardStarted.ProtoReflect.Descriptor instead.
 func (*ForwardStarted) Descriptor() ([]byte, []int) {
-	return file_maru_v1_exec_proto_rawDescGZIP(), []int{12}
+	return file_maru_v1_exec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ForwardStarted) GetInstance() string {
@@ -1082,12 +1141,14 @@ var File_maru_v1_exec_proto protoreflect.FileDescriptor
 
 const file_maru_v1_exec_proto_rawDesc = "" +
 	"\n" +
-	"\x12maru/v1/exec.proto\x12\amaru.v1\x1a\x14maru/v1/common.proto\"\xaa\x01\n" +
+	"\x12maru/v1/exec.proto\x12\amaru.v1\x1a\x14maru/v1/common.proto\"\xeb\x01\n" +
 	"\vExecRequest\x12*\n" +
 	"\x05start\x18\x01 \x01(\v2\x12.maru.v1.ExecStartH\x00R\x05start\x12\x16\n" +
 	"\x05stdin\x18\x02 \x01(\fH\x00R\x05stdin\x12#\n" +
 	"\fstdin_closed\x18\x03 \x01(\bH\x00R\vstdinClosed\x12'\n" +
-	"\x04size\x18\x04 \x01(\v2\x11.maru.v1.TermSizeH\x00R\x04sizeB\t\n" +
+	"\x04size\x18\x04 \x01(\v2\x11.maru.v1.TermSizeH\x00R\x04size\x12\x18\n" +
+	"\x06signal\x18\x05 \x01(\tH\x00R\x06signal\x12%\n" +
+	"\x03run\x18\x06 \x01(\v2\x11.maru.v1.RunStartH\x00R\x03runB\t\n" +
 	"\amessage\"\xb0\x02\n" +
 	"\tExecStart\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x18\n" +
@@ -1101,18 +1162,28 @@ const file_maru_v1_exec_proto_rawDesc = "" +
 	"\x05stdin\x18\t \x01(\bR\x05stdin\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
+	"\bRunStart\x12-\n" +
+	"\acommand\x18\x01 \x01(\v2\x13.maru.v1.RunRequestR\acommand\x12\x10\n" +
+	"\x03tty\x18\x02 \x01(\bR\x03tty\x12\x14\n" +
+	"\x05stdin\x18\x03 \x01(\bR\x05stdin\"2\n" +
 	"\bTermSize\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x12\n" +
-	"\x04cols\x18\x02 \x01(\rR\x04cols\"\x9e\x01\n" +
+	"\x04cols\x18\x02 \x01(\rR\x04cols\"\xcd\x01\n" +
 	"\fExecResponse\x120\n" +
 	"\astarted\x18\x01 \x01(\v2\x14.maru.v1.ExecStartedH\x00R\astarted\x12\x18\n" +
 	"\x06stdout\x18\x02 \x01(\fH\x00R\x06stdout\x12\x18\n" +
 	"\x06stderr\x18\x03 \x01(\fH\x00R\x06stderr\x12\x1d\n" +
-	"\texit_code\x18\x04 \x01(\x05H\x00R\bexitCodeB\t\n" +
-	"\amessage\")\n" +
+	"\texit_code\x18\x04 \x01(\x05H\x00R\bexitCode\x12-\n" +
+	"\x06failed\x18\x05 \x01(\v2\x13.maru.v1.ExecFailedH\x00R\x06failedB\t\n" +
+	"\amessage\"W\n" +
+	"\n" +
+	"ExecFailed\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x12\n" +
+	"\x04hint\x18\x02 \x01(\tR\x04hint\x12\x1b\n" +
+	"\texit_code\x18\x03 \x01(\x05R\bexitCode\")\n" +
 	"\vExecStarted\x12\x1a\n" +
-	"\binstance\x18\x01 \x01(\tR\binstance\"\xa8\x02\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\"\xbd\x02\n" +
 	"\n" +
 	"RunRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x18\n" +
@@ -1120,26 +1191,19 @@ const file_maru_v1_exec_proto_rawDesc = "" +
 	"\x04args\x18\x03 \x03(\tR\x04args\x12.\n" +
 	"\x03env\x18\x04 \x03(\v2\x1c.maru.v1.RunRequest.EnvEntryR\x03env\x12\x12\n" +
 	"\x04user\x18\x05 \x01(\tR\x04user\x12\x10\n" +
-	"\x03dir\x18\x06 \x01(\tR\x03dir\x12\x1e\n" +
+	"\x03dir\x18\x06 \x01(\tR\x03dir\x123\n" +
 	"\n" +
-	"entrypoint\x18\a \x03(\tR\n" +
+	"entrypoint\x18\a \x01(\v2\x13.maru.v1.EntrypointR\n" +
 	"entrypoint\x12\x18\n" +
 	"\arelease\x18\b \x01(\x05R\arelease\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x01\n" +
-	"\vRunResponse\x12/\n" +
-	"\astarted\x18\x01 \x01(\v2\x13.maru.v1.RunStartedH\x00R\astarted\x121\n" +
-	"\x06output\x18\x02 \x01(\v2\x17.maru.v1.LogEntryOutputH\x00R\x06output\x12\x1d\n" +
-	"\texit_code\x18\x03 \x01(\x05H\x00R\bexitCodeB\t\n" +
-	"\amessage\"(\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\" \n" +
 	"\n" +
-	"RunStarted\x12\x1a\n" +
-	"\bworkload\x18\x01 \x01(\tR\bworkload\"V\n" +
-	"\x0eLogEntryOutput\x12\x16\n" +
-	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x12\n" +
-	"\x04line\x18\x02 \x01(\fR\x04line\x12\x18\n" +
-	"\apartial\x18\x03 \x01(\bR\apartial\"z\n" +
+	"Entrypoint\x12\x12\n" +
+	"\x04args\x18\x01 \x03(\tR\x04args\")\n" +
+	"\vRunResponse\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\"z\n" +
 	"\x0eForwardRequest\x12-\n" +
 	"\x05start\x18\x01 \x01(\v2\x15.maru.v1.ForwardStartH\x00R\x05start\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x18\n" +
@@ -1156,10 +1220,10 @@ const file_maru_v1_exec_proto_rawDesc = "" +
 	"\x06closed\x18\x03 \x01(\bH\x00R\x06closedB\t\n" +
 	"\amessage\",\n" +
 	"\x0eForwardStarted\x12\x1a\n" +
-	"\binstance\x18\x01 \x01(\tR\binstance2\xbc\x01\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance2\xba\x01\n" +
 	"\vExecService\x127\n" +
-	"\x04Exec\x12\x14.maru.v1.ExecRequest\x1a\x15.maru.v1.ExecResponse(\x010\x01\x122\n" +
-	"\x03Run\x12\x13.maru.v1.RunRequest\x1a\x14.maru.v1.RunResponse0\x01\x12@\n" +
+	"\x04Exec\x12\x14.maru.v1.ExecRequest\x1a\x15.maru.v1.ExecResponse(\x010\x01\x120\n" +
+	"\x03Run\x12\x13.maru.v1.RunRequest\x1a\x14.maru.v1.RunResponse\x12@\n" +
 	"\aForward\x12\x17.maru.v1.ForwardRequest\x1a\x18.maru.v1.ForwardResponse(\x010\x01B\x87\x01\n" +
 	"\vcom.maru.v1B\tExecProtoP\x01Z0github.com/marucloud/maru/api/gen/maru/v1;maruv1\xa2\x02\x03MXX\xaa\x02\aMaru.V1\xca\x02\aMaru\\V1\xe2\x02\x13Maru\\V1\\GPBMetadata\xea\x02\bMaru::V1b\x06proto3"
 
@@ -1175,49 +1239,52 @@ func file_maru_v1_exec_proto_rawDescGZIP() []byte {
 	return file_maru_v1_exec_proto_rawDescData
 }
 
-var file_maru_v1_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_maru_v1_exec_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_maru_v1_exec_proto_goTypes = []any{
 	(*ExecRequest)(nil),     // 0: maru.v1.ExecRequest
 	(*ExecStart)(nil),       // 1: maru.v1.ExecStart
-	(*TermSize)(nil),        // 2: maru.v1.TermSize
-	(*ExecResponse)(nil),    // 3: maru.v1.ExecResponse
-	(*ExecStarted)(nil),     // 4: maru.v1.ExecStarted
-	(*RunRequest)(nil),      // 5: maru.v1.RunRequest
-	(*RunResponse)(nil),     // 6: maru.v1.RunResponse
-	(*RunStarted)(nil),      // 7: maru.v1.RunStarted
-	(*LogEntryOutput)(nil),  // 8: maru.v1.LogEntryOutput
-	(*ForwardRequest)(nil),  // 9: maru.v1.ForwardRequest
-	(*ForwardStart)(nil),    // 10: maru.v1.ForwardStart
-	(*ForwardResponse)(nil), // 11: maru.v1.ForwardResponse
-	(*ForwardStarted)(nil),  // 12: maru.v1.ForwardStarted
-	nil,                     // 13: maru.v1.ExecStart.EnvEntry
-	nil,                     // 14: maru.v1.RunRequest.EnvEntry
-	(*Scope)(nil),           // 15: maru.v1.Scope
+	(*RunStart)(nil),        // 2: maru.v1.RunStart
+	(*TermSize)(nil),        // 3: maru.v1.TermSize
+	(*ExecResponse)(nil),    // 4: maru.v1.ExecResponse
+	(*ExecFailed)(nil),      // 5: maru.v1.ExecFailed
+	(*ExecStarted)(nil),     // 6: maru.v1.ExecStarted
+	(*RunRequest)(nil),      // 7: maru.v1.RunRequest
+	(*Entrypoint)(nil),      // 8: maru.v1.Entrypoint
+	(*RunResponse)(nil),     // 9: maru.v1.RunResponse
+	(*ForwardRequest)(nil),  // 10: maru.v1.ForwardRequest
+	(*ForwardStart)(nil),    // 11: maru.v1.ForwardStart
+	(*ForwardResponse)(nil), // 12: maru.v1.ForwardResponse
+	(*ForwardStarted)(nil),  // 13: maru.v1.ForwardStarted
+	nil,                     // 14: maru.v1.ExecStart.EnvEntry
+	nil,                     // 15: maru.v1.RunRequest.EnvEntry
+	(*Scope)(nil),           // 16: maru.v1.Scope
 }
 var file_maru_v1_exec_proto_depIdxs = []int32{
 	1,  // 0: maru.v1.ExecRequest.start:type_name -> maru.v1.ExecStart
-	2,  // 1: maru.v1.ExecRequest.size:type_name -> maru.v1.TermSize
-	15, // 2: maru.v1.ExecStart.scope:type_name -> maru.v1.Scope
-	13, // 3: maru.v1.ExecStart.env:type_name -> maru.v1.ExecStart.EnvEntry
-	4,  // 4: maru.v1.ExecResponse.started:type_name -> maru.v1.ExecStarted
-	15, // 5: maru.v1.RunRequest.scope:type_name -> maru.v1.Scope
-	14, // 6: maru.v1.RunRequest.env:type_name -> maru.v1.RunRequest.EnvEntry
-	7,  // 7: maru.v1.RunResponse.started:type_name -> maru.v1.RunStarted
-	8,  // 8: maru.v1.RunResponse.output:type_name -> maru.v1.LogEntryOutput
-	10, // 9: maru.v1.ForwardRequest.start:type_name -> maru.v1.ForwardStart
-	15, // 10: maru.v1.ForwardStart.scope:type_name -> maru.v1.Scope
-	12, // 11: maru.v1.ForwardResponse.started:type_name -> maru.v1.ForwardStarted
-	0,  // 12: maru.v1.ExecService.Exec:input_type -> maru.v1.ExecRequest
-	5,  // 13: maru.v1.ExecService.Run:input_type -> maru.v1.RunRequest
-	9,  // 14: maru.v1.ExecService.Forward:input_type -> maru.v1.ForwardRequest
-	3,  // 15: maru.v1.ExecService.Exec:output_type -> maru.v1.ExecResponse
-	6,  // 16: maru.v1.ExecService.Run:output_type -> maru.v1.RunResponse
-	11, // 17: maru.v1.ExecService.Forward:output_type -> maru.v1.ForwardResponse
-	15, // [15:18] is the sub-list for method output_type
-	12, // [12:15] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	3,  // 1: maru.v1.ExecRequest.size:type_name -> maru.v1.TermSize
+	2,  // 2: maru.v1.ExecRequest.run:type_name -> maru.v1.RunStart
+	16, // 3: maru.v1.ExecStart.scope:type_name -> maru.v1.Scope
+	14, // 4: maru.v1.ExecStart.env:type_name -> maru.v1.ExecStart.EnvEntry
+	7,  // 5: maru.v1.RunStart.command:type_name -> maru.v1.RunRequest
+	6,  // 6: maru.v1.ExecResponse.started:type_name -> maru.v1.ExecStarted
+	5,  // 7: maru.v1.ExecResponse.failed:type_name -> maru.v1.ExecFailed
+	16, // 8: maru.v1.RunRequest.scope:type_name -> maru.v1.Scope
+	15, // 9: maru.v1.RunRequest.env:type_name -> maru.v1.RunRequest.EnvEntry
+	8,  // 10: maru.v1.RunRequest.entrypoint:type_name -> maru.v1.Entrypoint
+	11, // 11: maru.v1.ForwardRequest.start:type_name -> maru.v1.ForwardStart
+	16, // 12: maru.v1.ForwardStart.scope:type_name -> maru.v1.Scope
+	13, // 13: maru.v1.ForwardResponse.started:type_name -> maru.v1.ForwardStarted
+	0,  // 14: maru.v1.ExecService.Exec:input_type -> maru.v1.ExecRequest
+	7,  // 15: maru.v1.ExecService.Run:input_type -> maru.v1.RunRequest
+	10, // 16: maru.v1.ExecService.Forward:input_type -> maru.v1.ForwardRequest
+	4,  // 17: maru.v1.ExecService.Exec:output_type -> maru.v1.ExecResponse
+	9,  // 18: maru.v1.ExecService.Run:output_type -> maru.v1.RunResponse
+	12, // 19: maru.v1.ExecService.Forward:output_type -> maru.v1.ForwardResponse
+	17, // [17:20] is the sub-list for method output_type
+	14, // [14:17] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_maru_v1_exec_proto_init() }
@@ -1231,24 +1298,22 @@ func file_maru_v1_exec_proto_init() {
 		(*ExecRequest_Stdin)(nil),
 		(*ExecRequest_StdinClosed)(nil),
 		(*ExecRequest_Size)(nil),
+		(*ExecRequest_Signal)(nil),
+		(*ExecRequest_Run)(nil),
 	}
-	file_maru_v1_exec_proto_msgTypes[3].OneofWrappers = []any{
+	file_maru_v1_exec_proto_msgTypes[4].OneofWrappers = []any{
 		(*ExecResponse_Started)(nil),
 		(*ExecResponse_Stdout)(nil),
 		(*ExecResponse_Stderr)(nil),
 		(*ExecResponse_ExitCode)(nil),
+		(*ExecResponse_Failed)(nil),
 	}
-	file_maru_v1_exec_proto_msgTypes[6].OneofWrappers = []any{
-		(*RunResponse_Started)(nil),
-		(*RunResponse_Output)(nil),
-		(*RunResponse_ExitCode)(nil),
-	}
-	file_maru_v1_exec_proto_msgTypes[9].OneofWrappers = []any{
+	file_maru_v1_exec_proto_msgTypes[10].OneofWrappers = []any{
 		(*ForwardRequest_Start)(nil),
 		(*ForwardRequest_Data)(nil),
 		(*ForwardRequest_Closed)(nil),
 	}
-	file_maru_v1_exec_proto_msgTypes[11].OneofWrappers = []any{
+	file_maru_v1_exec_proto_msgTypes[12].OneofWrappers = []any{
 		(*ForwardResponse_Started)(nil),
 		(*ForwardResponse_Data)(nil),
 		(*ForwardResponse_Closed)(nil),
@@ -1259,7 +1324,7 @@ func file_maru_v1_exec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_maru_v1_exec_proto_rawDesc), len(file_maru_v1_exec_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,10 +43,12 @@ const (
 
 // ExecServiceClient is a client for the maru.v1.ExecService service.
 type ExecServiceClient interface {
-	// Exec runs a command in an instance. The first message is start.
+	// Exec runs a command in an instance, or in a new one that goes when the command ends or the caller
+	// does. The first message is start or run.
 	Exec(context.Context) (*connect.BidiStreamForClientSimple[v1.ExecRequest, v1.ExecResponse], error)
-	// Run runs a command once in a new instance of a service's release, and removes it afterwards.
-	Run(context.Context, *v1.RunRequest) (*connect.ServerStreamForClient[v1.RunResponse], error)
+	// Run has a command run once in a new instance, and does not wait for its end. What it writes is in the
+	// logs; the instance goes some time after its end.
+	Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error)
 	// Forward connects to a port of an instance. The first message is start.
 	Forward(context.Context) (*connect.BidiStreamForClientSimple[v1.ForwardRequest, v1.ForwardResponse], error)
 }
@@ -96,8 +98,12 @@ func (c *execServiceClient) Exec(ctx context.Context) (*connect.BidiStreamForCli
 }
 
 // Run calls maru.v1.ExecService.Run.
-func (c *execServiceClient) Run(ctx context.Context, req *v1.RunRequest) (*connect.ServerStreamForClient[v1.RunResponse], error) {
-	return c.run.CallServerStream(ctx, connect.NewRequest(req))
+func (c *execServiceClient) Run(ctx context.Context, req *v1.RunRequest) (*v1.RunResponse, error) {
+	response, err := c.run.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // Forward calls maru.v1.ExecService.Forward.
@@ -107,10 +113,12 @@ func (c *execServiceClient) Forward(ctx context.Context) (*connect.BidiStreamFor
 
 // ExecServiceHandler is an implementation of the maru.v1.ExecService service.
 type ExecServiceHandler interface {
-	// Exec runs a command in an instance. The first message is start.
+	// Exec runs a command in an instance, or in a new one that goes when the command ends or the caller
+	// does. The first message is start or run.
 	Exec(context.Context, *connect.BidiStream[v1.ExecRequest, v1.ExecResponse]) error
-	// Run runs a command once in a new instance of a service's release, and removes it afterwards.
-	Run(context.Context, *v1.RunRequest, *connect.ServerStream[v1.RunResponse]) error
+	// Run has a command run once in a new instance, and does not wait for its end. What it writes is in the
+	// logs; the instance goes some time after its end.
+	Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error)
 	// Forward connects to a port of an instance. The first message is start.
 	Forward(context.Context, *connect.BidiStream[v1.ForwardRequest, v1.ForwardResponse]) error
 }
@@ -128,7 +136,7 @@ func NewExecServiceHandler(svc ExecServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(execServiceMethods.ByName("Exec")),
 		connect.WithHandlerOptions(opts...),
 	)
-	execServiceRunHandler := connect.NewServerStreamHandlerSimple(
+	execServiceRunHandler := connect.NewUnaryHandlerSimple(
 		ExecServiceRunProcedure,
 		svc.Run,
 		connect.WithSchema(execServiceMethods.ByName("Run")),
@@ -161,8 +169,8 @@ func (UnimplementedExecServiceHandler) Exec(context.Context, *connect.BidiStream
 	return connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.ExecService.Exec is not implemented"))
 }
 
-func (UnimplementedExecServiceHandler) Run(context.Context, *v1.RunRequest, *connect.ServerStream[v1.RunResponse]) error {
-	return connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.ExecService.Run is not implemented"))
+func (UnimplementedExecServiceHandler) Run(context.Context, *v1.RunRequest) (*v1.RunResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.ExecService.Run is not implemented"))
 }
 
 func (UnimplementedExecServiceHandler) Forward(context.Context, *connect.BidiStream[v1.ForwardRequest, v1.ForwardResponse]) error {
