@@ -152,6 +152,10 @@ type Port struct {
 	Port     uint16   `json:"port"`
 	Protocol Protocol `json:"protocol"`      // TCP or UDP
 	App      string   `json:"app,omitempty"` // what is spoken: http, h2c, grpc, tcp; "" to be recognized
+
+	// Assumed says that the image names the port and nobody asks for it: who does not know better waits
+	// for it, but not for ever.
+	Assumed bool `json:"assumed,omitempty"`
 }
 
 // Protocol is a transport protocol.

@@ -20,7 +20,7 @@ const pieceSize = 256 << 10
 func (s *shell) volumeCommand() *cobra.Command {
 	var everything, yes bool
 	c := &cobra.Command{Use: "volume", Short: "List and remove volumes", Args: cobra.NoArgs}
-	list := &cobra.Command{Use: "ls", Short: "List volumes", Args: cobra.NoArgs, RunE: s.onKept(&everything, func(ctx context.Context, call appCall) error {
+	list := &cobra.Command{Use: "ls", Short: "List volumes", Args: cobra.NoArgs, RunE: s.onListed(&everything, func(ctx context.Context, call appCall) error {
 		response, err := call.Volumes.List(ctx, &maruv1.VolumeServiceListRequest{Scope: call.scope})
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (s *shell) volumeCommand() *cobra.Command {
 		}
 		return t.flush()
 	})}
-	list.Flags().BoolVarP(&everything, "all", "a", false, "of all apps of the environment")
+	list.Flags().BoolVarP(&everything, "all", "a", false, "of all apps of the environment, as where no app is meant")
 	remove := &cobra.Command{Use: "rm VOLUME…", Short: "Remove volumes and what is in them", Args: cobra.MinimumNArgs(1), RunE: s.onApp(func(ctx context.Context, call appCall) error {
 		if err := s.confirm(yes, fmt.Sprintf("Remove %s of %s and all that is in it?", strings.Join(call.args, ", "), call.scope.App)); err != nil {
 			return err

@@ -255,7 +255,11 @@ func (s *shell) showPlan(plan *maruv1.PlanResponse) error {
 	}
 	fmt.Fprintf(s.Stdout, "%d of %d services would change\n", changed, len(plan.Changes))
 	for _, p := range plan.Problems {
-		fmt.Fprintf(s.Stdout, "%s %s: %s\n", style.bad("refused:"), p.Service, p.Message)
+		message := p.Message
+		if p.Service != "" {
+			message = p.Service + ": " + message
+		}
+		fmt.Fprintf(s.Stdout, "%s %s\n", style.bad("refused:"), message)
 		if p.Hint != "" {
 			fmt.Fprintf(s.Stdout, "  %s %s\n", style.dim("hint:"), p.Hint)
 		}

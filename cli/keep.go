@@ -56,6 +56,23 @@ func (s *shell) onKept(shared *bool, run func(ctx context.Context, call appCall)
 	}
 }
 
+// onListed runs a command that lists what an app has, or where no app is meant, what all have.
+func (s *shell) onListed(everything *bool, run func(ctx context.Context, call appCall) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		connected, err := s.connect()
+		if err != nil {
+			return err
+		}
+		scope := s.place()
+		if !*everything {
+			if scope, err = s.scopeOrAll(c.Context()); err != nil {
+				return err
+			}
+		}
+		return run(c.Context(), appCall{connected, scope, args})
+	}
+}
+
 // readValue gives a value from a file, from standard input, or from the user, who types it unseen.
 func (s *shell) readValue(name, file string) ([]byte, error) {
 	switch {

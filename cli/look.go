@@ -15,15 +15,18 @@ import (
 func (s *shell) psCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{Use: "ps", Short: "List apps, and the instances of this one", Args: cobra.NoArgs,
-		Long:    "Ps lists the instances of an app. With --all, or where no app is meant, it lists the apps of the environment.",
+		Long:    "Ps lists the instances of an app. With --all, or where none is meant, it lists the apps of the environment.",
 		Example: "  maru ps\n  maru ps --all\n  maru ps --app shop -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			connected, err := s.connect()
 			if err != nil {
 				return err
 			}
-			scope, scopeErr := s.scope(c.Context())
-			if all || scopeErr != nil {
+			scope, err := s.scopeOrAll(c.Context())
+			if err != nil {
+				return err
+			}
+			if all || scope.App == "" {
 				return s.listApps(c.Context())
 			}
 			status, err := connected.Apps.Status(c.Context(), &maruv1.StatusRequest{Scope: scope})
@@ -75,6 +78,7 @@ func (s *shell) listApps(ctx context.Context) error {
 func (s *shell) statusCommand() *cobra.Command {
 	var platform bool
 	c := &cobra.Command{Use: "status [SERVICE…]", Short: "Show how an app is, and what is wrong and why", ValidArgsFunction: s.completeServices,
+		Long:    "Status tells of an app's services and instances. Where no app is meant, it lists the apps of the environment.",
 		Example: "  maru status\n  maru status web\n  maru status --platform"}
 	onApp := s.onApp(func(ctx context.Context, call appCall) error {
 		response, err := call.Apps.Status(ctx, &maruv1.StatusRequest{Scope: call.scope, Services: call.args})
@@ -90,6 +94,15 @@ func (s *shell) statusCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if platform {
 			return s.showPlatform(c.Context())
+		}
+		if len(args) == 0 {
+			scope, err := s.scopeOrAll(c.Context())
+			if err != nil {
+				return err
+			}
+			if scope.App == "" {
+				return s.listApps(c.Context())
+			}
 		}
 		return onApp(c, args)
 	}

@@ -24,6 +24,15 @@ func (s *shell) place() *maruv1.Scope {
 	return p
 }
 
+// scopeOrAll is that of the app which the command is about, or where none is meant that of all.
+func (s *shell) scopeOrAll(ctx context.Context) (*maruv1.Scope, error) {
+	scope, err := s.scope(ctx)
+	if err != nil && len(s.files) == 0 {
+		return s.place(), nil
+	}
+	return scope, err
+}
+
 // scope is that of the app which the command is about: named by --app, or by the compose file here,
 // or the only one there is.
 func (s *shell) scope(ctx context.Context) (*maruv1.Scope, error) {

@@ -82,12 +82,20 @@ func (c *Controller) Deploy(ctx context.Context, d maru.Deployment) (r maru.Roll
 	}))
 }
 
-// Plan tells what Deploy would do to each service. Images may be missing from the deployment.
-func (c *Controller) Plan(ctx context.Context, d maru.Deployment) ([]maru.ServiceChange, error) {
+// Plan tells what Deploy would do to each service, and why it would not: refusal is then its error.
+// Images may be missing from the deployment.
+func (c *Controller) Plan(ctx context.Context, d maru.Deployment) (changes []maru.ServiceChange, refusal, err error) {
 	if err := c.view.ready(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return plan.Changes(time.Now(), c.view.look(d.Scope), d)
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
+	now, state := time.Now(), c.view.look(d.Scope)
+	changes, sub, err := plan.Changes(now, state, d)
+	if err == nil && sub.Changed && sub.Rollout != nil {
+		refusal = c.allocate(state, &sub)
+	}
+	return changes, refusal, err
 }
 
 // Rollback starts a rollout to the state after an earlier rollout; 0: the last that succeeded with

@@ -84,6 +84,9 @@ func TestAllocation(t *testing.T) {
 		} {
 			d := deployment(app(map[string]maru.Service{"web": web("web:1", change)}))
 			d.Scope.App = "other"
+			if _, refusal, err := w.Plan(ctx, d); err != nil || maru.KindOf(refusal) != maru.Conflict || maru.HintOf(refusal) == "" {
+				t.Errorf("%s: a plan tells of %v, %v", what, refusal, err)
+			}
 			if _, _, err := w.Deploy(ctx, d); maru.KindOf(err) != maru.Conflict || maru.HintOf(err) == "" {
 				t.Errorf("the same %s in another app: %v", what, err)
 			}

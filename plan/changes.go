@@ -10,14 +10,15 @@ import (
 	"github.com/marucloud/maru"
 )
 
-// Changes tells what [Deploy] would do to each service, sorted by name. A service without an image
-// in the deployment counts as having the same as before: it is built or pulled first.
-func Changes(now time.Time, s AppState, d maru.Deployment) ([]maru.ServiceChange, error) {
+// Changes tells what [Deploy] would do to each service, sorted by name, and what it would submit. A
+// service without an image in the deployment counts as having the same as before: it is built or
+// pulled first.
+func Changes(now time.Time, s AppState, d maru.Deployment) ([]maru.ServiceChange, Submission, error) {
 	b := newSubmission(now, s, CauseDeploy, d.By)
 	d, unknown := assumeImages(s, b.goals, d)
 	verdicts, err := b.judge(d)
 	if err != nil {
-		return nil, err
+		return nil, Submission{}, err
 	}
 	var out []maru.ServiceChange
 	for _, v := range verdicts {
@@ -45,7 +46,8 @@ func Changes(now time.Time, s AppState, d maru.Deployment) ([]maru.ServiceChange
 		}
 	}
 	slices.SortFunc(out, func(a, b maru.ServiceChange) int { return strings.Compare(a.Service, b.Service) })
-	return out, nil
+	sub, err := Deploy(now, s, d)
+	return out, sub, err
 }
 
 func cmpOr(a, b maru.Strategy) maru.Strategy {

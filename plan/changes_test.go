@@ -24,7 +24,7 @@ func TestChanges(t *testing.T) {
 		"more": web("more:1", func(s *maru.Service) { s.Replicas = 4 }),
 	}))
 	delete(next.Images, "built")
-	got, err := plan.Changes(s.now, s.observe(), next)
+	got, _, err := plan.Changes(s.now, s.observe(), next)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -194,7 +194,7 @@ func Ports(s maru.Service) []maru.Port {
 
 // WithImagePorts adds the ports that an image says it listens on to those that a service declares,
 // where they can be believed: when it runs the image's own program and declares none, or routes
-// to a port it does not name.
+// to a port it does not name. Without a route they are assumed only.
 func WithImagePorts(s maru.Service, image maru.ImageConfig) maru.Service {
 	declared := Ports(s)
 	own := s.Container.Entrypoint == nil && s.Container.Command == nil
@@ -203,6 +203,9 @@ func WithImagePorts(s maru.Service, image maru.ImageConfig) maru.Service {
 		return s
 	}
 	s.Expose = slices.Clone(image.Ports)
+	for i := range s.Expose {
+		s.Expose[i].Assumed = !unnamed
+	}
 	return s
 }
 

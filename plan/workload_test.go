@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -104,14 +105,16 @@ func TestImagePorts(t *testing.T) {
 		name    string
 		service maru.Service
 		want    int
+		assumed bool
 	}{
-		{"the image's own program", maru.Service{}, 1},
-		{"another program", maru.Service{Container: maru.Container{Command: []string{"worker"}}}, 0},
-		{"another program, with a route", maru.Service{Container: maru.Container{Command: []string{"x"}}, Routes: []maru.Route{{}}}, 1},
-		{"declared", maru.Service{Expose: []maru.Port{{Port: 8080, Protocol: maru.TCP}}}, 1},
-		{"routed to", maru.Service{Routes: []maru.Route{{Port: 8080}}}, 1},
+		{"the image's own program", maru.Service{}, 1, true},
+		{"another program", maru.Service{Container: maru.Container{Command: []string{"worker"}}}, 0, false},
+		{"another program, with a route", maru.Service{Container: maru.Container{Command: []string{"x"}}, Routes: []maru.Route{{}}}, 1, false},
+		{"declared", maru.Service{Expose: []maru.Port{{Port: 8080, Protocol: maru.TCP}}}, 1, false},
+		{"routed to", maru.Service{Routes: []maru.Route{{Port: 8080}}}, 1, false},
 	} {
-		if got := plan.Ports(plan.WithImagePorts(c.service, image)); len(got) != c.want {
+		got := plan.Ports(plan.WithImagePorts(c.service, image))
+		if len(got) != c.want || slices.ContainsFunc(got, func(p maru.Port) bool { return p.Assumed != c.assumed }) {
 			t.Errorf("%s: ports %+v", c.name, got)
 		}
 	}

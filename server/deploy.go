@@ -217,9 +217,12 @@ func (s appService) Plan(ctx context.Context, req *maruv1.PlanRequest) (*maruv1.
 	if err != nil {
 		return nil, err
 	}
-	changes, err := s.deps.Control.Plan(ctx, wish)
+	changes, refusal, err := s.deps.Control.Plan(ctx, wish)
 	if err != nil {
 		return nil, err
+	}
+	if refusal != nil {
+		more = append(more, problem{err: refusal})
 	}
 	res := &maruv1.PlanResponse{}
 	for _, c := range changes {

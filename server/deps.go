@@ -36,7 +36,8 @@ type Deps struct {
 // even if this process dies.
 type Control interface {
 	Deploy(ctx context.Context, d maru.Deployment) (r maru.Rollout, changed bool, err error)
-	Plan(ctx context.Context, d maru.Deployment) ([]maru.ServiceChange, error)
+	// Plan tells what Deploy would do; refusal is why it would not.
+	Plan(ctx context.Context, d maru.Deployment) (changes []maru.ServiceChange, refusal, err error)
 	Rollback(ctx context.Context, scope maru.Scope, to int, by string) (r maru.Rollout, changed bool, err error)
 	Restart(ctx context.Context, scope maru.Scope, services []string, by string) (maru.Rollout, error)
 	Scale(ctx context.Context, scope maru.Scope, replicas map[string]int, by string) error

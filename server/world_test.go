@@ -111,11 +111,10 @@ func (w *world) Deploy(_ context.Context, d maru.Deployment) (maru.Rollout, bool
 	return r, true, nil
 }
 
-func (w *world) Plan(_ context.Context, d maru.Deployment) ([]maru.ServiceChange, error) {
+func (w *world) Plan(_ context.Context, d maru.Deployment) (changes []maru.ServiceChange, refusal, err error) {
 	w.mu.Lock()
 	w.planned = append(w.planned, d)
 	w.mu.Unlock()
-	var changes []maru.ServiceChange
 	for _, name := range slices.Sorted(maps.Keys(d.App.Services)) {
 		c := maru.ServiceChange{Service: name, Action: maru.ChangeCreate}
 		if _, ok := d.Images[name]; !ok {
@@ -123,7 +122,7 @@ func (w *world) Plan(_ context.Context, d maru.Deployment) ([]maru.ServiceChange
 		}
 		changes = append(changes, c)
 	}
-	return changes, nil
+	return changes, nil, nil
 }
 
 func (w *world) known(scope maru.Scope) error {

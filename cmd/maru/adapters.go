@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -50,7 +52,7 @@ func (p processStatus) Processes(ctx context.Context) ([]server.Process, error) 
 	}
 	var processes []server.Process
 	for _, one := range all {
-		process := server.Process{Name: one.Name, PID: one.PID, Since: one.Since, Version: version, State: "running"}
+		process := server.Process{Name: one.Name, PID: one.PID, Since: one.Since, Version: one.Version, State: "running"}
 		switch {
 		case one.PID == 0 && one.Name == "builder":
 			process.State = "idle"
@@ -58,6 +60,9 @@ func (p processStatus) Processes(ctx context.Context) ([]server.Process, error) 
 			process.State = "away"
 		case !one.Ready:
 			process.State = "starting"
+		}
+		if process.Version == "" && sameProgram(one.PID) {
+			process.Version = version
 		}
 		if one.Restarts > 0 {
 			process.Message = "restarted " + maru.Itoa(one.Restarts) + " times"
@@ -83,6 +88,16 @@ func (p processStatus) addConstraints(ctx context.Context, message string) strin
 		all = append([]string{message}, all...)
 	}
 	return strings.Join(all, "; ")
+}
+
+// sameProgram tells whether a process runs the very program that this one runs.
+func sameProgram(pid int) bool {
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return false
+	}
+	own, err := os.Stat("/proc/self/exe")
+	return err == nil && os.SameFile(theirs, own)
 }
 
 // backups gives the server the backups in its own words.

@@ -39,7 +39,7 @@ func runBuilder(ctx context.Context, p *platform) error {
 	if err != nil {
 		return err
 	}
-	if err := parent.Ready(); err != nil {
+	if err := parent.Ready(version); err != nil {
 		return err
 	}
 	return ended(ctx, w.Run(ctx, listener))

@@ -18,7 +18,7 @@ type holder struct {
 	release func(network, address string)
 	keep    func(name string, f *os.File) error
 	kept    func(name string) (*os.File, error)
-	ready   func() error
+	ready   func(version string) error
 	watch   func(log *slog.Logger) (stop func()) // for requests to start a successor
 }
 

@@ -58,7 +58,7 @@ func runProxy(ctx context.Context, p *platform) error {
 		Ranges: ranges, Server: p.layout.TrafficSocket(), State: state,
 		Listeners: listeners, Packets: packets,
 		Listen: held.listen, Release: held.release, Keep: held.keep, Kept: held.kept,
-		AccessLog: access, Ready: held.ready,
+		AccessLog: access, Ready: func() error { return held.ready(version) },
 	}, log)
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func runRuntime(ctx context.Context, p *platform) error {
 		if err := engine.Ready(ctx); err != nil {
 			return nil // Run tells why
 		}
-		if err := parent.Ready(); err != nil {
+		if err := parent.Ready(version); err != nil {
 			return err
 		}
 		return serveEngine(ctx, remote.Handler(remote.ServiceOf(engine), log), listener)

@@ -163,7 +163,7 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	group.Go(func() error { return c.diskGuard(p).Run(ctx) })
 	group.Go(func() error { return c.serveAPI(ctx, listeners) })
-	if err := parent.Ready(); err != nil {
+	if err := parent.Ready(version); err != nil {
 		return err
 	}
 	return group.Wait()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/internal/layout"
+	"github.com/marucloud/maru/internal/sockets"
 	"github.com/marucloud/maru/internal/supervisor"
 )
 
@@ -67,11 +68,12 @@ func properties(ctx context.Context, unit string, names ...string) (map[string]s
 func unitStatus(ctx context.Context) ([]supervisor.Process, error) {
 	var all []supervisor.Process
 	for _, name := range units {
-		values, err := properties(ctx, unitOf(name), "ActiveState", "MainPID", "NRestarts", "ExecMainStartTimestampMonotonic")
+		values, err := properties(ctx, unitOf(name), "ActiveState", "MainPID", "NRestarts", "ExecMainStartTimestampMonotonic", "StatusText")
 		if err != nil {
 			return nil, err
 		}
 		one := supervisor.Process{Name: name, Ready: values["ActiveState"] == "active" || values["ActiveState"] == "reloading"}
+		one.Version = sockets.VersionOf(values["StatusText"])
 		// What is left empty is not known, as of a unit that never ran.
 		one.PID, _ = strconv.Atoi(values["MainPID"])
 		one.Restarts, _ = strconv.Atoi(values["NRestarts"])

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
@@ -47,6 +48,10 @@ func (w *workload) watch(t lifetime, inst *instance, a *attempt) {
 	}
 }
 
+// assumedPatience is how long a port is waited for that only the image names. Programs that take long to
+// listen do so by then; one that was configured to listen on none is not held up for ever.
+const assumedPatience = time.Minute
+
 // watcher says what to ask of an attempt. Without a readiness probe an instance is ready as soon as
 // the first declared TCP port accepts a connection, or at once if there is none.
 func (w *workload) watcher(inst *instance, a *attempt) (probe.Watcher, bool) {
@@ -60,6 +65,9 @@ func (w *workload) watcher(inst *instance, a *attempt) (probe.Watcher, bool) {
 	watcher := probe.Watcher{Probes: w.want.Container.Probes, Target: target, Started: a.started, Ready: inst.ready}
 	if watcher.Probes.Ready == nil && target.Port != 0 && w.want.Kind != maru.Job {
 		watcher.Probes.Ready, watcher.Once = &maru.Probe{TCP: target.Port}, true
+		if assumed(w.want.Ports, target.Port) {
+			watcher.Patience = assumedPatience
+		}
 	}
 	return watcher, watcher.Probes.Ready != nil || watcher.Probes.Live != nil
 }
@@ -69,6 +77,11 @@ func probeAddress(a *attempt) netip.Addr {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	return a.addresses.V4
+}
+
+// assumed tells whether only the image names the port.
+func assumed(ports []maru.Port, port uint16) bool {
+	return slices.ContainsFunc(ports, func(p maru.Port) bool { return p.Port == port && p.Assumed && p.Protocol != maru.UDP })
 }
 
 func tcpPorts(ports []maru.Port) []uint16 {

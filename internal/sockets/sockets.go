@@ -132,12 +132,29 @@ func (p Parent) Listener(name string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Ready tells the parent that this process does its work (sd_notify(3)).
-func (p Parent) Ready() error {
+// Ready tells the parent that this process does its work, and its version (sd_notify(3)).
+func (p Parent) Ready(version string) error {
 	if p.notify == "" {
 		return nil
 	}
-	return send(p.notify, "READY=1", nil)
+	return send(p.notify, ready(version), nil)
+}
+
+// versionStatus is what a process that is ready says of itself before its version.
+const versionStatus = "STATUS=version "
+
+func ready(version string) string { return lines("READY=1", versionStatus+version) }
+
+// VersionOf gives the version in what a process said when it became ready, or in the status that systemd
+// shows of it.
+func VersionOf(said string) string {
+	for line := range strings.Lines(said) {
+		line = "STATUS=" + strings.TrimPrefix(strings.TrimSpace(line), "STATUS=")
+		if version, ok := strings.CutPrefix(line, versionStatus); ok {
+			return version
+		}
+	}
+	return ""
 }
 
 // Environment gives the variables that tell a child of the names of its inherited sockets.

@@ -146,13 +146,13 @@ func (s *Store) drop(name string) error {
 	return file.Close()
 }
 
-// Ready tells systemd that this process does its work. A successor becomes the main process of the
+// Ready tells systemd that this process does its work, and its version. A successor becomes the main process of the
 // unit, and only then tells its predecessor to end.
-func (s *Store) Ready() error {
+func (s *Store) Ready(version string) error {
 	if s.predecessor == 0 {
-		return send(s.notify, "READY=1", nil)
+		return send(s.notify, ready(version), nil)
 	}
-	if err := send(s.notify, lines("MAINPID="+strconv.Itoa(os.Getpid()), "READY=1"), nil); err != nil {
+	if err := send(s.notify, lines("MAINPID="+strconv.Itoa(os.Getpid()), ready(version)), nil); err != nil {
 		return err
 	}
 	if err := barrier(s.notify); err != nil {

@@ -47,7 +47,7 @@ func serveUntilTerminated() error {
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM)
-	if err := store.Ready(); err != nil {
+	if err := store.Ready("test"); err != nil {
 		return err
 	}
 	accepting, open, served := NewStopListener(listener), sync.WaitGroup{}, make(chan error, 1)
@@ -137,7 +137,7 @@ func (m *manager) take(message map[string]string, file *os.File) {
 	case message["FDSTOREREMOVE"] == "1":
 		m.stored[message["FDNAME"]].Close()
 		delete(m.stored, message["FDNAME"])
-	case message["READY"] == "1":
+	case message["READY"] == "1" && VersionOf(message["STATUS"]) == "test":
 		pid, _ := strconv.Atoi(message["MAINPID"])
 		m.mains <- pid
 	}

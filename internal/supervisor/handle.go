@@ -18,6 +18,7 @@ type handle struct {
 	id     int
 	ready  chan struct{} // closed when it said READY=1
 	once   sync.Once
+	said   string        // its version, where it told; to be read after ready is closed
 	exited chan struct{} // closed when it has ended
 	state  string        // how it ended; to be read after exited is closed
 }
@@ -28,7 +29,20 @@ func newHandle(pid int) *handle {
 
 func (h *handle) pid() int { return h.id }
 
-func (h *handle) becomeReady() { h.once.Do(func() { close(h.ready) }) }
+func (h *handle) becomeReady(version string) {
+	h.once.Do(func() {
+		h.said = version
+		close(h.ready)
+	})
+}
+
+// version is that of a process that is ready, as far as it is known: what was adopted told another.
+func (h *handle) version() string {
+	if !h.isReady() {
+		return ""
+	}
+	return h.said
+}
 
 func (h *handle) isReady() bool {
 	select {
@@ -79,7 +93,7 @@ func findMarked(runDir string, log *slog.Logger) map[string]*handle {
 			continue
 		}
 		h := newHandle(pid)
-		h.becomeReady()
+		h.becomeReady("")
 		go h.watch(pidfd)
 		found[name] = h
 	}

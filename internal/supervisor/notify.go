@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/marucloud/maru/internal/sockets"
 )
 
 // notifier receives the processes' messages of readiness, in the manner of sd_notify(3).
@@ -56,16 +58,16 @@ func (n *notifier) run() {
 			continue
 		}
 		if credentials, err := unix.ParseUnixCredentials(&messages[0]); err == nil {
-			n.ready(int(credentials.Pid))
+			n.ready(int(credentials.Pid), sockets.VersionOf(string(data[:count])))
 		}
 	}
 }
 
-func (n *notifier) ready(pid int) {
+func (n *notifier) ready(pid int, version string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if h := n.expected[pid]; h != nil {
-		h.becomeReady()
+		h.becomeReady(version)
 	}
 }
 

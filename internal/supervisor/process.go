@@ -56,7 +56,7 @@ func (p *process) status() Process {
 	defer p.mu.Unlock()
 	s := Process{Name: p.spec.Name, Restarts: p.restart, Since: p.since}
 	if p.current != nil {
-		s.PID, s.Ready = p.current.pid(), p.current.isReady()
+		s.PID, s.Ready, s.Version = p.current.pid(), p.current.isReady(), p.current.version()
 	}
 	return s
 }

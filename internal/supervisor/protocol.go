@@ -39,6 +39,7 @@ type Process struct {
 	Since    time.Time `json:"since,omitzero"`
 	Restarts int       `json:"restarts"`
 	Ready    bool      `json:"ready"`
+	Version  string    `json:"version,omitempty"` // as it told; "": not known
 }
 
 // Client asks the supervisor that listens at a socket.

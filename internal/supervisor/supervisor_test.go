@@ -66,7 +66,7 @@ func web() {
 	})}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := parent.Ready(); err != nil {
+	if err := parent.Ready("test"); err != nil {
 		panic(err)
 	}
 	accepting, served := sockets.NewStopListener(listener), make(chan struct{})
@@ -152,6 +152,10 @@ func ask(t *testing.T, network, address, path string) int {
 func TestRestartsWhatEnds(t *testing.T) {
 	f := start(t, t.TempDir(), freeAddress(t))
 	first := f.get(t)
+	all, err := f.Status(t.Context())
+	if err != nil || all[0].PID != first || all[0].Version != "test" {
+		t.Errorf("the first process is known as %+v, %v", all, err)
+	}
 	syscall.Kill(first, syscall.SIGKILL)
 	if second := f.get(t); second == first {
 		t.Fatalf("process %d answers after it was killed", second)

@@ -25,6 +25,9 @@ type Watcher struct {
 	Started time.Time // of the attempt
 	Ready   bool      // as known when watching begins
 	Once    bool      // ready once is ready for good
+	// Patience is how long after its start the instance is waited for; then it is taken to be ready
+	// whatever the answers are. 0: as long as it takes.
+	Patience time.Duration
 	// Changed is told whether the instance is ready, and if not, why not. It is called whenever
 	// either changes, never twice at the same time.
 	Changed func(ready bool, why string)
@@ -57,6 +60,9 @@ func (w Watcher) watch(ctx context.Context, p maru.Probe, readiness, liveness bo
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if readiness && w.Patience > 0 && time.Since(w.Started) >= w.Patience {
+			ok = true
 		}
 		before := s.ready
 		dead := s.add(time.Now(), ok)
