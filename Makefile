@@ -28,12 +28,13 @@ test: build ## Run every test, the ones with real containers too (needs root)
 	@go run ./test/images/pack .cache/images || echo "the images of Debian's packages could not be packed: the tests that need them are skipped"
 	@scripts/test.sh
 
-check: ## Formatting, vet, staticcheck, generated code fresh
+check: ## Formatting, vet, staticcheck, golangci-lint, govulncheck, generated code fresh
 	@scripts/deps.sh build
 	@scripts/embed.sh
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	@scripts/lint.sh
 	@scripts/generate.sh check
 
 generate: ## Make the API's Go code from its contract

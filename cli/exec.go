@@ -90,7 +90,7 @@ func (s *shell) attach(ctx context.Context, tty, stdin bool, run func(context.Co
 		if err != nil {
 			return maru.Errorf(maru.Invalid, "prepare the terminal: %w", err)
 		}
-		defer term.Restore(in, before)
+		defer func() { _ = term.Restore(in, before) }() // a terminal that is gone needs nothing
 		sizes, stop := watchSize(int(s.Stdout.(*os.File).Fd()))
 		defer stop()
 		streams.Size = sizes

@@ -124,9 +124,17 @@ func (s *shell) showPlatform(ctx context.Context) error {
 	}
 	t := s.table("PROCESS", "STATE", "PID", "SINCE", "VERSION", "")
 	for _, p := range health.Processes {
-		t.row(p.Name, p.State, fmt.Sprint(p.Pid), ago(p.Since), orDash(p.Version), p.Message)
+		t.row(p.Name, p.State, pid(p.Pid), ago(p.Since), orDash(p.Version), p.Message)
 	}
 	return t.flush()
+}
+
+// pid is that of a process, if it runs.
+func pid(number int64) string {
+	if number == 0 {
+		return "-"
+	}
+	return fmt.Sprint(number)
 }
 
 func (s *shell) showStatus(app *maruv1.AppStatus) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -121,7 +122,7 @@ func (s *shell) awaitReady(ctx context.Context, call appCall, services []string)
 			if service.State == "done" {
 				continue // it ran to its end and is not ready for anything any more
 			}
-			if service.Ready != service.Wanted || len(service.Instances) != int(service.Wanted) {
+			if service.Ready != service.Wanted || serving(service.Instances) != int(service.Wanted) {
 				settled = false
 			}
 		}
@@ -134,6 +135,17 @@ func (s *shell) awaitReady(ctx context.Context, call appCall, services []string)
 		}
 	}
 	return stream.Err()
+}
+
+// serving counts the instances that are the service's, and no steps or one-offs of it.
+func serving(instances []*maruv1.Instance) int {
+	n := 0
+	for _, i := range instances {
+		if !strings.Contains(i.Workload, ".") {
+			n++
+		}
+	}
+	return n
 }
 
 func contains(names []string, name string) bool {

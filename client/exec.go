@@ -46,7 +46,7 @@ func (c *Client) converse(ctx context.Context, first *maruv1.ExecRequest, stream
 	if err != nil {
 		return 0, err
 	}
-	defer conn.CloseResponse()
+	defer func() { _ = conn.CloseResponse() }() // how the command ended is known
 	var sending sync.Mutex
 	send := func(m *maruv1.ExecRequest) error {
 		sending.Lock()
@@ -127,7 +127,7 @@ func (c *Client) Forward(ctx context.Context, start *maruv1.ForwardStart, conn n
 	if err != nil {
 		return err
 	}
-	defer far.CloseResponse()
+	defer func() { _ = far.CloseResponse() }() // how each direction ended is known
 	if err := far.Send(&maruv1.ForwardRequest{Message: &maruv1.ForwardRequest_Start{Start: start}}); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

@@ -78,7 +78,7 @@ func (c checker) references() {
 }
 
 func (c checker) undefined(what, name string, known []string, path ...string) {
-	hint := ""
+	var hint string
 	if best := nearest(name, known); best != "" {
 		hint = fmt.Sprintf("did you mean %q?", best)
 	} else {

@@ -2,6 +2,7 @@ package compose
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/marucloud/maru"
 )
@@ -53,8 +54,10 @@ func (s *service) resources() maru.Resources {
 
 // cores gives a number of cores as it was written: compose-go has it in 32 bits.
 func cores(value float32) float64 {
-	var exact float64
-	fmt.Sscanf(fmt.Sprint(value), "%g", &exact)
+	exact, err := strconv.ParseFloat(strconv.FormatFloat(float64(value), 'g', -1, 32), 64)
+	if err != nil {
+		return float64(value)
+	}
 	return exact
 }
 

@@ -181,7 +181,8 @@ func merged(e *jsonschema.ValidationError, all []*jsonschema.ValidationError) *j
 
 func (l *load) schemaIssue(e *jsonschema.ValidationError) {
 	path := l.pathOf(e.InstanceLocation)
-	text, hint := "", forms[keyOfIssue(path)].hint
+	var text string
+	hint := forms[keyOfIssue(path)].hint
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties, *kind.FalseSchema:
 		l.schemaName(e)

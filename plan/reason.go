@@ -64,6 +64,10 @@ func exit(e maru.Exit, c maru.Container) string {
 	}
 	text := fmt.Sprintf("exited with code %d", e.Code)
 	switch e.Code {
+	case 0:
+		if c.Restart.Policy == maru.RestartAlways {
+			text += ", and is started again whenever it ends (restart: on-failure lets it be done)"
+		}
 	case 126:
 		text += " (its command can't be executed)"
 	case 127:

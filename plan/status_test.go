@@ -36,6 +36,10 @@ func TestWhy(t *testing.T) {
 			t.Errorf("%s: %q\nwant %q", c.name, got, c.want)
 		}
 	}
+	loop := maru.Instance{Phase: maru.PhaseBackoff, Attempt: 8, LastExit: &maru.Exit{}}
+	if why := plan.Why(epoch, loop, maru.Container{Restart: maru.Restart{Policy: maru.RestartAlways}}); !strings.Contains(why, "is started again whenever it ends (restart: on-failure lets it be done)") {
+		t.Errorf("of a program that ends well and is always restarted: %q", why)
+	}
 	long := plan.Why(epoch, maru.Instance{Phase: maru.PhaseFailed, LastExit: &maru.Exit{Code: 1, LastLines: []string{strings.Repeat("é", 5000)}}}, in)
 	if len(long) > 300 || !strings.HasSuffix(long, "…") {
 		t.Errorf("a long line made %d bytes", len(long))

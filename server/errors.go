@@ -96,7 +96,7 @@ func (i errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) 
 
 func (i errorInterceptor) finish(ctx context.Context, procedure string, panicked any, err error) error {
 	switch {
-	case panicked == http.ErrAbortHandler:
+	case panicked == http.ErrAbortHandler: //nolint:errorlint // net/http compares what was panicked with like this, too
 		panic(panicked)
 	case panicked != nil:
 		err = maru.Errorf(maru.Internal, "panic: %v\n%s", panicked, stack())

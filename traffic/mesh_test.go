@@ -55,7 +55,8 @@ func TestMeshPolicy(t *testing.T) {
 		t.Errorf("friend that is not named: %d", status)
 	}
 	// An address that nobody has gets no answer at all.
-	if _, err := w.callFrom(freshAddress(), to).Get("http://web:8080/"); err == nil {
+	if answer, err := w.callFrom(freshAddress(), to).Get("http://web:8080/"); err == nil {
+		answer.Body.Close()
 		t.Error("somebody unknown was answered")
 	}
 }

@@ -83,7 +83,7 @@ func TestWebSocket(t *testing.T) {
 		}
 	}))
 	w.set(web(inst))
-	c, _, err := websocket.DefaultDialer.Dial("ws://"+w.http+"/ws", http.Header{"Host": {"web.test"}})
+	c, _, err := websocket.DefaultDialer.Dial("ws://"+w.http+"/ws", http.Header{"Host": {"web.test"}}) //nolint:bodyclose // the response of a websocket has no body of its own
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,7 +168,7 @@ func TestDrainedIsTold(t *testing.T) {
 	c.Set(s)
 	c.Sync()
 	eventually(t, "connected", func() bool { v, n := c.Acked(); return n == 1 && v == c.Version() })
-	conn, _, err := websocket.DefaultDialer.Dial("ws://"+w.http+"/", http.Header{"Host": {"web.test"}})
+	conn, _, err := websocket.DefaultDialer.Dial("ws://"+w.http+"/", http.Header{"Host": {"web.test"}}) //nolint:bodyclose // the response of a websocket has no body of its own
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,7 +143,7 @@ func openLog(uri string, terminal bool) (*taskLog, error) {
 	}
 	go func() {
 		copying.Wait()
-		opened.err = errors.Join(append(failed, writer.Close())...)
+		opened.err = errors.Join(errors.Join(failed...), writer.Close())
 		close(opened.done)
 	}()
 	return opened, nil

@@ -97,7 +97,7 @@ func serveEngine(ctx context.Context, handler http.Handler, listener net.Listene
 	if err := accepting.Stop(); err != nil {
 		return err
 	}
-	<-served
+	<-served //nolint:errcheck // it ended because it was told to
 	closing, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), time.Second, errors.New("calls in flight get a second to end"))
 	defer cancel()
 	if err := s.Shutdown(closing); err != nil {

@@ -152,7 +152,7 @@ func startDetached(ctx context.Context, p *platform, out io.Writer) error {
 			return maru.WithHint(maru.Errorf(maru.Internal, "start: %w\n%s", err, lastLines(logPath)), "the whole log is "+logPath)
 		case <-ctx.Done():
 			_ = cmd.Process.Signal(syscall.SIGTERM)
-			<-ended
+			<-ended //nolint:errcheck // what it says is in the log
 			return maru.WithHint(maru.Errorf(maru.Unavailable, "start: %w\n%s", context.Cause(ctx), lastLines(logPath)), "the whole log is "+logPath)
 		}
 	}

@@ -97,7 +97,9 @@ func (e *Engine) load(ctx context.Context) (err error) {
 
 // cleanTempMounts sets the folder for containerd's passing mounts, and ends those that an engine died in.
 func cleanTempMounts(folder string) error {
-	mount.SetTempMountLocation(folder)
+	if err := mount.SetTempMountLocation(folder); err != nil {
+		return err
+	}
 	if _, err := mount.CleanupTempMounts(0); err != nil {
 		return err
 	}

@@ -94,12 +94,12 @@ func ask[Out any](ctx context.Context, c *Client, name string, in any) (out Out,
 	if err != nil {
 		return out, err
 	}
-	return read[Out](ctx, c, name, response)
+	defer response.Body.Close()
+	return read[Out](ctx, c, name, response.Body)
 }
 
-func read[Out any](ctx context.Context, c *Client, name string, response *http.Response) (out Out, err error) {
-	defer response.Body.Close()
-	if err := json.NewDecoder(response.Body).Decode(&out); err != nil {
+func read[Out any](ctx context.Context, c *Client, name string, body io.Reader) (out Out, err error) {
+	if err := json.NewDecoder(body).Decode(&out); err != nil {
 		return out, c.away(ctx, name, err)
 	}
 	return out, nil
@@ -230,7 +230,8 @@ func (c *Client) ImportVolume(ctx context.Context, id maru.VolumeID, r io.Reader
 	if err != nil {
 		return err
 	}
-	_, err = read[nothing](ctx, c, "volumes/import", response)
+	defer response.Body.Close()
+	_, err = read[nothing](ctx, c, "volumes/import", response.Body)
 	return err
 }
 
@@ -266,7 +267,8 @@ func (c *Client) Load(ctx context.Context, archive io.Reader) ([]maru.Image, err
 	if err != nil {
 		return nil, err
 	}
-	return read[[]maru.Image](ctx, c, "images/load", response)
+	defer response.Body.Close()
+	return read[[]maru.Image](ctx, c, "images/load", response.Body)
 }
 
 // Prune implements [maru.Images].

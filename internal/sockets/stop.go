@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -33,8 +34,8 @@ func (l *StopListener) Accept() (net.Conn, error) {
 }
 
 func (l *StopListener) deadlinePassed(err error) bool {
-	timeout, ok := err.(net.Error)
-	return ok && timeout.Timeout()
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // Stop ends Accept. It does not close the socket.

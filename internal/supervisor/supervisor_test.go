@@ -133,7 +133,9 @@ func ask(t *testing.T, network, address, path string) int {
 		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err == nil {
 			var body []byte
-			if body, err = io.ReadAll(response.Body); err == nil {
+			body, err = io.ReadAll(response.Body)
+			response.Body.Close()
+			if err == nil {
 				conn.Close()
 				pid, _ := strconv.Atoi(string(body))
 				return pid

@@ -62,7 +62,7 @@ func openWriter(path string, config Config, feed *changes.Feed) (*writer, error)
 		{&w.remove, `DELETE FROM object WHERE kind = ? AND name = ?`},
 		{&w.append, `INSERT INTO change (revision, at, kind, name, data) VALUES (?, ?, ?, ?, ?)`},
 	} {
-		if *s.statement, err = conn.PrepareContext(context.Background(), s.query); err != nil {
+		if *s.statement, err = conn.PrepareContext(context.Background(), s.query); err != nil { //nolint:sqlclosecheck // they end with the connection
 			return nil, errors.Join(failed("open store", err), conn.Close(), db.Close())
 		}
 	}

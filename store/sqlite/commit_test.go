@@ -202,7 +202,7 @@ func TestQueriesUseTheIndex(t *testing.T) {
 			}
 			plan = append(plan, detail)
 		}
-		if err := rows.Close(); err != nil {
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil { //nolint:sqlclosecheck // each before the next query
 			t.Fatal(err)
 		}
 		text := strings.Join(plan, "\n")

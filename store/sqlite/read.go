@@ -41,7 +41,7 @@ func openReads(path string, config Config) (reads, error) {
 	}
 	r := reads{db: db}
 	for query, statement := range map[string]**sql.Stmt{getQuery: &r.get, listQuery: &r.list, olderQuery: &r.older} {
-		if *statement, err = db.Prepare(query); err != nil {
+		if *statement, err = db.Prepare(query); err != nil { //nolint:sqlclosecheck // they end with the database
 			return reads{}, errors.Join(failed("open store", err), db.Close())
 		}
 	}

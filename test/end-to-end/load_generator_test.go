@@ -261,7 +261,7 @@ func (l *load) openSocket(ctx context.Context) (*steps, error) {
 	dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, l.plain)
 	}}
-	conn, response, err := dialer.DialContext(ctx, "ws://"+l.host+"/ws", nil)
+	conn, response, err := dialer.DialContext(ctx, "ws://"+l.host+"/ws", nil) //nolint:bodyclose // the response of a websocket has no body of its own
 	if err != nil {
 		if response != nil {
 			err = fmt.Errorf("%w: %s", err, response.Status)

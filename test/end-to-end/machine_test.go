@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,7 +108,7 @@ func (m *machine) maru(t *testing.T, args ...string) string {
 }
 
 // try runs a command and gives what it wrote and its exit code.
-func (m *machine) try(t *testing.T, args ...string) (out, errors string, code int) {
+func (m *machine) try(t *testing.T, args ...string) (out, complaints string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), m.bin, args...)
 	cmd.Env = append(os.Environ(), "MARU_SOCKET="+filepath.Join(m.run, "server.sock"), "NO_COLOR=1")
@@ -115,7 +116,8 @@ func (m *machine) try(t *testing.T, args ...string) (out, errors string, code in
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
-	if exit, ok := err.(*exec.ExitError); ok {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
 		return stdout.String(), stderr.String(), exit.ExitCode()
 	}
 	if err != nil {
