@@ -43,6 +43,13 @@ func (s *shell) volumeCommand() *cobra.Command {
 		return err
 	})}
 	remove.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
+	remove.ValidArgsFunction = s.completeKept(func(ctx context.Context, call appCall) (names []string, err error) {
+		response, err := call.Volumes.List(ctx, &maruv1.VolumeServiceListRequest{Scope: call.scope})
+		for _, v := range response.GetVolumes() {
+			names = append(names, v.Name)
+		}
+		return names, err
+	})
 	c.AddCommand(list, remove)
 	return c
 }

@@ -87,7 +87,11 @@ finds them by name, leads requests to them, heals what falls over, and goes back
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(s.versionCommand())
+	version := s.versionCommand()
+	version.GroupID = "platform"
+	root.AddCommand(version)
+	root.SetHelpCommandGroupID("platform")
+	root.SetCompletionCommandGroupID("platform")
 	return root
 }
 

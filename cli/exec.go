@@ -139,7 +139,7 @@ func (s *shell) forwardCommand() *cobra.Command {
 		Long:              "Forward listens on ports of this machine and leads each connection to a port of a ready instance, until ^C.",
 		Example:           "  maru forward db 5432\n  maru forward web 8081:80 9090",
 		Args:              cobra.MinimumNArgs(2),
-		ValidArgsFunction: s.completeServices}
+		ValidArgsFunction: firstArg(s.completeServices)}
 	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
 		group, ctx := errgroup.WithContext(ctx)
 		for _, arg := range call.args[1:] {

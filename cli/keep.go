@@ -146,6 +146,13 @@ external: true for those set here. A new value takes effect with the next deploy
 		_, err := call.Secrets.Remove(ctx, &maruv1.SecretServiceRemoveRequest{Scope: call.scope, Names: call.args})
 		return err
 	})}
+	remove.ValidArgsFunction = s.completeKept(func(ctx context.Context, call appCall) (names []string, err error) {
+		response, err := call.Secrets.List(ctx, &maruv1.SecretServiceListRequest{Scope: call.scope})
+		for _, secret := range response.GetSecrets() {
+			names = append(names, secret.Name)
+		}
+		return names, err
+	})
 	c.PersistentFlags().BoolVar(&shared, "shared", false, "for all apps of the environment")
 	c.AddCommand(set, list, remove)
 	return c

@@ -15,6 +15,9 @@ import (
 
 // followRollout shows a rollout that a command began, unless it is to be left alone.
 func (s *shell) followRollout(ctx context.Context, call appCall, rollout *maruv1.Rollout, detach bool) error {
+	if rollout == nil && s.output == "json" {
+		return s.printJSON(struct{}{})
+	}
 	if rollout == nil {
 		fmt.Fprintln(s.Stdout, "nothing to do: it is in that state already")
 		return nil
@@ -47,7 +50,7 @@ func (s *shell) rollbackCommand() *cobra.Command {
 		Long: `Rollback brings back the releases that the app had after rollout N, or without N after the last one that
 succeeded before the present one. Their images are still there, so it takes seconds. It is a rollout
 itself: 'maru releases' shows the numbers.`,
-		Example: "  maru rollback\n  maru rollback 7",
+		Example: "  maru rollback\n  maru rollback 7", ValidArgsFunction: firstArg(s.completeRollouts),
 	}
 	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
 		to := 0
@@ -86,7 +89,7 @@ func (s *shell) scaleCommand() *cobra.Command {
 	c := &cobra.Command{Use: "scale SERVICE N", Short: "Set how many instances a service has", Args: cobra.ExactArgs(2),
 		Long:              "Scale sets the number of instances, which deploys then keep. 'file' as N goes back to what the compose file says.",
 		Example:           "  maru scale web 4\n  maru scale web file",
-		ValidArgsFunction: s.completeServices}
+		ValidArgsFunction: firstArg(s.completeServices)}
 	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
 		n := -1
 		if call.args[1] != "file" {
@@ -129,6 +132,9 @@ func (s *shell) awaitReady(ctx context.Context, call appCall, services []string)
 		if line != told && !s.quiet && s.output == "text" {
 			fmt.Fprint(s.Stdout, line)
 			told = line
+		}
+		if settled && s.output == "json" {
+			return s.printMessage(stream.Msg().App)
 		}
 		if settled {
 			return nil

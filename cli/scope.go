@@ -113,59 +113,6 @@ func (s *shell) showWarnings(warnings []compose.Issue) {
 	}
 }
 
-func (s *shell) completeApps(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	connected, err := s.connect()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	list, err := connected.Apps.List(c.Context(), &maruv1.ListRequest{Scope: s.place()})
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, a := range list.Apps {
-		names = append(names, a.Scope.App)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-func (s *shell) completeServices(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	status, err := s.statusHere(c.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, service := range status.Services {
-		names = append(names, service.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// completeInstances gives the names of the app's instances.
-func (s *shell) completeInstances(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	status, err := s.statusHere(c.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, service := range status.Services {
-		for _, i := range service.Instances {
-			names = append(names, i.Id)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// firstArg completes the first argument only.
-func firstArg(complete cobra.CompletionFunc) cobra.CompletionFunc {
-	return func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		return complete(c, args, begun)
-	}
-}
-
 // statusHere is the status of the app that the command is about.
 func (s *shell) statusHere(ctx context.Context) (*maruv1.AppStatus, error) {
 	scope, err := s.scope(ctx)

@@ -8,7 +8,7 @@ export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 
 tool() { go tool -modfile=tools/lint/go.mod "$@"; }
 
-tool golangci-lint run ./...
+tool golangci-lint run --allow-parallel-runners ./...
 
 # The root package imports little: it is known at once whether the database answers.
 if ! said=$(tool govulncheck . 2>&1); then
