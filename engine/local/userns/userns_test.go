@@ -1,6 +1,7 @@
 package userns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func TestMake(t *testing.T) {
 
 func TestMakeFails(t *testing.T) {
 	needNamespaces(t)
-	if err := Make(First, 0, func(string) error { return os.ErrInvalid }); err != os.ErrInvalid {
+	if err := Make(First, 0, func(string) error { return os.ErrInvalid }); !errors.Is(err, os.ErrInvalid) {
 		t.Errorf("%v", err)
 	}
 }
