@@ -112,19 +112,20 @@ func (p *Proxy) Run(ctx context.Context) error {
 	support.Go(func() error { return p.subscriber.Run(late) })
 
 	p.settle(ctx, p.subscriber.Services())
+	p.refresh(ctx)
 	doors, serving := errgroup.WithContext(ctx)
+	select {
+	case <-p.subscriber.Certificates(): // ready before the first answer, not about then
+		if err := p.announce(serving); err != nil {
+			doors.Go(func() error { return err })
+		}
+	default:
+		doors.Go(func() error { return p.announce(serving) })
+	}
 	doors.Go(func() error { return p.gateway.Run(serving) })
 	doors.Go(func() error { return p.mesh.Run(serving) })
 	doors.Go(func() error { return p.ports.Run(serving) })
 	doors.Go(func() error { return p.names.Run(serving) })
-	if p.cfg.Ready != nil {
-		doors.Go(func() error {
-			if p.certified(serving); serving.Err() != nil {
-				return nil
-			}
-			return p.cfg.Ready()
-		})
-	}
 	var ending time.Time
 	doors.Go(func() error {
 		<-serving.Done()
@@ -153,6 +154,29 @@ func (p *Proxy) settle(ctx context.Context, known <-chan struct{}) {
 	case <-known:
 	case <-timer.C:
 		p.log.Warn("the server does not tell its traffic state; going on with what is known", "after", p.cfg.Settle)
+	case <-ctx.Done():
+	}
+}
+
+// announce tells that the proxy accepts at all its doors, as soon as it may at the one with TLS.
+func (p *Proxy) announce(ctx context.Context) error {
+	if p.certified(ctx); ctx.Err() != nil || p.cfg.Ready == nil {
+		return nil
+	}
+	return p.cfg.Ready()
+}
+
+// freshWithin is how long a server may take to tell what is new since the state was kept.
+const freshWithin = 150 * time.Millisecond
+
+// refresh gives a server that is there the time to tell what is new: what was kept may be older than what
+// somebody was told is ready.
+func (p *Proxy) refresh(ctx context.Context) {
+	timer := time.NewTimer(freshWithin)
+	defer timer.Stop()
+	select {
+	case <-p.subscriber.Told():
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -187,6 +188,7 @@ func TestKilledProxyIsReplaced(t *testing.T) {
 		}
 		request.Host = "busy.localhost"
 		var code int
+		var body []byte
 		host.Eventually(t, 10*time.Second, "the gateway answers", func() bool {
 			response, err := client.Do(request)
 			if errors.Is(err, syscall.ECONNREFUSED) {
@@ -195,13 +197,14 @@ func TestKilledProxyIsReplaced(t *testing.T) {
 			if err != nil {
 				return false // it was accepted by the one that died
 			}
-			_ = response.Body.Close()
+			defer response.Body.Close()
 			code = response.StatusCode
-			return true
+			body, err = io.ReadAll(response.Body)
+			return err == nil
 		})
 		took = append(took, time.Since(killed))
 		if code != http.StatusOK {
-			t.Errorf("the new proxy answers %d", code)
+			t.Errorf("the new proxy answers %d: %.300s", code, body)
 		}
 		host.Eventually(t, 10*time.Second, "the successor is known", func() bool {
 			pid := m.PID("proxy")

@@ -57,7 +57,7 @@ type Subscriber struct {
 	stream    atomic.Pointer[string] // whose first update is in force
 	connected chan struct{}          // gets a value when stream was set
 
-	services, certificates moment // when each is known
+	services, certificates, told moment // when each is known, and when the server said so
 }
 
 // moment is when something comes to be so.
@@ -80,11 +80,12 @@ func NewSubscriber(cfg SubscriberConfig, plane Plane, log *slog.Logger) *Subscri
 	var dialer net.Dialer
 	s := &Subscriber{
 		cfg: cfg, plane: plane, log: log, connected: make(chan struct{}, 1),
-		services: newMoment(), certificates: newMoment(),
+		services: newMoment(), certificates: newMoment(), told: newMoment(),
 	}
 	if cfg.Server == "" {
 		s.services.now()
 		s.certificates.now()
+		s.told.now()
 	}
 	s.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -115,12 +116,19 @@ func (s *Subscriber) Services() <-chan struct{} { return s.services.come }
 // Certificates is closed likewise when the plane has certificates.
 func (s *Subscriber) Certificates() <-chan struct{} { return s.certificates.come }
 
+// Told is closed when the server told everything once. Where there is no server it is closed from the start.
+func (s *Subscriber) Told() <-chan struct{} { return s.told.come }
+
 // update puts a step in force and notes what is known by it.
 func (s *Subscriber) update(u maru.TrafficUpdate) error {
 	if err := s.plane.Update(u); err != nil {
 		return err
 	}
-	if u.Version > 0 || len(u.Services) > 0 { // what was kept has no version
+	told := u.Version > 0 // what was kept has no version
+	if told {
+		s.told.now()
+	}
+	if told || len(u.Services) > 0 {
 		s.services.now()
 	}
 	if len(u.Certificates) > 0 {
