@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/marucloud/maru/engine/local/cgroup"
+	"github.com/marucloud/maru/internal/dump"
 	"github.com/marucloud/maru/internal/layout"
 )
 
@@ -95,7 +96,7 @@ func leftoverNow(t testing.TB, l layout.Layout) []string {
 			left = append(left, "file "+file)
 		}
 	}
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +167,7 @@ func forgetMemory(t testing.TB, l layout.Layout) {
 	if err := os.RemoveAll(l.Run); err != nil {
 		t.Fatal(err)
 	}
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/engine/local/cgroup"
+	"github.com/marucloud/maru/internal/dump"
 )
 
 // Leftovers gives what is on the machine, of this installation, that belongs to none of these
@@ -102,7 +103,7 @@ func (m *Machine) files() []string {
 
 // interfaces complains of interfaces past the number of instances.
 func (m *Machine) interfaces(wanted int) []string {
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return []string{err.Error()}
 	}
@@ -120,7 +121,7 @@ func (m *Machine) interfaces(wanted int) []string {
 
 // routes gives the routes to instances.
 func (m *Machine) routes() []string {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := dump.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return []string{err.Error()}
 	}

@@ -24,6 +24,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/marucloud/maru/internal/dump"
 )
 
 // alone runs the test in a process with a network and mounts of its own, and tells whether this is it.
@@ -285,7 +287,7 @@ func TestNothingIsLeft(t *testing.T) {
 	must(t, dropForwarded("other"))
 	must(t, passOthers("tmaru"))
 	left := func() (names []string) {
-		links, err := netlink.LinkList()
+		links, err := dump.Whole(netlink.LinkList)
 		must(t, err)
 		for _, l := range links {
 			if strings.Contains(l.Attrs().Name, "tmaru") {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/marucloud/maru/internal/dump"
 )
 
 // gateway is the address to which steps send what is for others; the link's other end answers for it,
@@ -104,7 +106,7 @@ func removeLink(name string) error {
 }
 
 func removeLinks(name string) error {
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/dump"
 )
 
 func TestAttachIsIdempotent(t *testing.T) {
@@ -155,7 +156,7 @@ func TestLinksHaveTheMTUOfTheWayOut(t *testing.T) {
 	t.Cleanup(func() { check(t, h.Teardown(context.Background())) })
 	w := h.instance("web-1-a", specOf(shop.Service("web")))
 	within(t, w.ns, func() {
-		links, err := netlink.LinkList()
+		links, err := dump.Whole(netlink.LinkList)
 		check(t, err)
 		i := slices.IndexFunc(links, func(l netlink.Link) bool { return l.Attrs().Name == "eth0" })
 		if links[i].Attrs().MTU != 1400 {

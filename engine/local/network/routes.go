@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/dump"
 )
 
 // setupRoutes gives the host its address and ends the ranges under what lives in them. The routes
@@ -51,8 +52,8 @@ func (n *Network) setMTU() error {
 		return nil
 	}
 	n.mtu = 1500
-	routes, err := n.host.RouteList(nil, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	routes, err := dump.Whole(func() ([]netlink.Route, error) { return n.host.RouteList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
 		return err
 	}
 	for _, r := range routes {
@@ -73,11 +74,13 @@ func (n *Network) repairRoutes() error {
 	if err != nil {
 		return err
 	}
-	addrs, err := n.host.AddrList(lo, netlink.FAMILY_ALL)
+	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return n.host.AddrList(lo, netlink.FAMILY_ALL) })
 	if err != nil {
 		return err
 	}
-	routes, err := n.host.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
+	routes, err := dump.Whole(func() ([]netlink.Route, error) {
+		return n.host.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
+	})
 	if err != nil {
 		return err
 	}
@@ -123,7 +126,7 @@ func (n *Network) checkFree() error {
 		return maru.WithHint(maru.Errorf(maru.Conflict, "the range %v is in use on this machine: %s", p, what),
 			"give maru other ranges that nothing on this machine or behind it uses")
 	}
-	addrs, err := n.host.AddrList(nil, netlink.FAMILY_ALL)
+	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return n.host.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return maru.Errorf(maru.Internal, "list addresses: %w", err)
 	}
@@ -135,7 +138,9 @@ func (n *Network) checkFree() error {
 			}
 		}
 	}
-	routes, err := n.host.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := dump.Whole(func() ([]netlink.Route, error) {
+		return n.host.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return maru.Errorf(maru.Internal, "list routes: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/dump"
 )
 
 // Sweep removes what belongs to no instance of keep, also what a crash left half made.
@@ -76,7 +77,7 @@ func (n *Network) sweepFile(path, id string) error {
 
 // sweepLinks removes interfaces of nobody.
 func (n *Network) sweepLinks() error {
-	links, err := n.host.LinkList()
+	links, err := dump.Whole(n.host.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
