@@ -15,6 +15,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -26,6 +27,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/atomicfile"
 )
 
 // rootLabel keeps what containerd's garbage collector would find unused. The engine removes it itself.
@@ -43,7 +45,12 @@ type imageInfo struct {
 	group    []byte
 }
 
-// describe reads an image's description and sees to it that it is unpacked.
+// syncedUnpack has a layer's files on the disk before containerd notes that the layer is there: after a
+// power cut it would be taken for whole.
+var syncedUnpack = containerd.WithUnpackApplyOpts(diff.WithSyncFs(true))
+
+// describe reads an image's description and sees to it that it is unpacked and on the disk: releases
+// rely on it.
 func (s *imageStore) describe(ctx context.Context, record images.Image) (imageInfo, error) {
 	s.mu.Lock()
 	known, ok := s.known[record.Target.Digest]
@@ -58,6 +65,10 @@ func (s *imageStore) describe(ctx context.Context, record images.Image) (imageIn
 	defer release()
 	info, err := s.read(ctx, record)
 	if err != nil {
+		return imageInfo{}, fmt.Errorf("image %s: %w", record.Name, err)
+	}
+	// Neither containerd's nor a build's files need be there yet, only what containerd notes of them.
+	if err := atomicfile.SyncTree(s.folder); err != nil {
 		return imageInfo{}, fmt.Errorf("image %s: %w", record.Name, err)
 	}
 	s.mu.Lock()
@@ -95,7 +106,7 @@ func (s *imageStore) read(ctx context.Context, record images.Image) (imageInfo, 
 	image := containerd.NewImageWithPlatform(s.client, record, anyPlatform)
 	unpacked, err := image.IsUnpacked(ctx, snapshotter)
 	if err == nil && !unpacked {
-		err = image.Unpack(ctx, snapshotter)
+		err = image.Unpack(ctx, snapshotter, syncedUnpack)
 	}
 	if err != nil {
 		return imageInfo{}, fmt.Errorf("unpack: %w", present(err))

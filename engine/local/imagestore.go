@@ -24,6 +24,7 @@ const managedLabel = "maru.cloud/managed"
 // imageStore is the images in containerd. Methods take a context with the namespace.
 type imageStore struct {
 	client  *containerd.Client
+	folder  string // of containerd, where images are kept
 	mirrors map[string][]string
 	log     *slog.Logger
 
@@ -34,9 +35,9 @@ type imageStore struct {
 	busy  map[digest.Digest]chan struct{} // being read
 }
 
-func newImageStore(client *containerd.Client, mirrors map[string][]string, log *slog.Logger) *imageStore {
+func newImageStore(client *containerd.Client, folder string, mirrors map[string][]string, log *slog.Logger) *imageStore {
 	return &imageStore{
-		client: client, mirrors: mirrors, log: log,
+		client: client, folder: folder, mirrors: mirrors, log: log,
 		known: make(map[digest.Digest]imageInfo), busy: make(map[digest.Digest]chan struct{}),
 	}
 }

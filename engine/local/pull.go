@@ -46,7 +46,7 @@ func (s *imageStore) pull(ctx context.Context, ref string, opts maru.PullOptions
 	defer stop()
 	image, err := s.client.Pull(ctx, name,
 		containerd.WithResolver(resolver), containerd.WithPlatformMatcher(matcher), containerd.WithPullUnpack,
-		containerd.WithPullSnapshotter(snapshotter), containerd.WithPullLabel(managedLabel, "true"),
+		containerd.WithPullSnapshotter(snapshotter), containerd.WithUnpackOpts([]containerd.UnpackOpt{syncedUnpack}), containerd.WithPullLabel(managedLabel, "true"),
 		containerd.WithImageHandlerWrapper(meter.watch))
 	if err != nil {
 		return maru.Image{}, pullError(ref, opts, err)

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/dirhash"
-	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/atomicfile"
 )
 
 // Version is the Go that programs are built with, unless they need or ask for another.
@@ -126,14 +126,8 @@ func (t *toolchains) verify(ctx context.Context, version, module, archive string
 
 // settle moves a complete folder into place so that, after a power cut, it is whole or not there.
 func settle(from, to string) error {
-	folder, err := os.Open(from)
-	if err != nil {
+	if err := atomicfile.SyncTree(from); err != nil {
 		return err
-	}
-	err = unix.Syncfs(int(folder.Fd()))
-	folder.Close()
-	if err != nil {
-		return fmt.Errorf("sync: %w", err)
 	}
 	if err := os.Rename(from, to); err != nil && !errors.Is(err, os.ErrExist) {
 		return err

@@ -179,7 +179,7 @@ func finishFill(folder string) error {
 		return err
 	}
 	crash.Point("volume.fill.after")
-	return syncTree(data)
+	return atomicfile.SyncTree(data)
 }
 
 // copyFrom copies what a tree has at target, if it is a folder, into the empty folder to.
@@ -208,7 +208,7 @@ func ignoreUnsupported(_, _, _ string, err error) error {
 
 // publish gives a finished folder its name, durably. Nothing is there of that name.
 func publish(half, data string) error {
-	if err := syncTree(half); err != nil {
+	if err := atomicfile.SyncTree(half); err != nil {
 		return err
 	}
 	crash.Point("volume.publish.before")
@@ -217,16 +217,6 @@ func publish(half, data string) error {
 	}
 	crash.Point("volume.publish.after")
 	return atomicfile.SyncDir(filepath.Dir(data))
-}
-
-// syncTree has all that was written to the folder's file system reach the disk.
-func syncTree(folder string) error {
-	f, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
 }
 
 // look tells whether the folder is missing, and whether nothing is in it.
