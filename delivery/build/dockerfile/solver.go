@@ -196,6 +196,7 @@ func (s *Solver) workerOpt() (base.WorkerOpt, error) {
 	if err != nil {
 		return opt, err
 	}
+	opt.Applier = syncedApplier{opt.Applier}
 	if opt.ProxyProvider != nil {
 		if err := opt.ProxyProvider.Close(); err != nil {
 			return opt, err

@@ -13,6 +13,7 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
@@ -166,7 +167,9 @@ func (s *Store) Describe(ctx context.Context, name string) (maru.Image, error) {
 	if err := json.Unmarshal(data, &config); err != nil {
 		return maru.Image{}, maru.Errorf(maru.Invalid, "config of image %s: %w", name, err)
 	}
-	if err := containerd.NewImage(s.client, record).Unpack(ctx, s.snapshotter); err != nil {
+	// On the disk before it is noted: after a power cut it would be taken for whole.
+	synced := containerd.WithUnpackApplyOpts(diff.WithSyncFs(true))
+	if err := containerd.NewImage(s.client, record).Unpack(ctx, s.snapshotter, synced); err != nil {
 		return maru.Image{}, fmt.Errorf("unpack image %s: %w", name, err)
 	}
 	return describe(name, manifest, config), nil
