@@ -86,6 +86,9 @@ uninstall)
 		systemctl daemon-reload
 		systemctl reset-failed 'maru-*' 2>/dev/null || true
 		rm -rf /run/maru
+		# The next install makes the user again; its data is nobody else's meanwhile.
+		[ ! -e /var/lib/maru/proxy ] || chown -R root:root /var/lib/maru/proxy
+		! getent passwd maru-proxy >/dev/null || userdel maru-proxy
 	fi
 	[ ! -e /var/lib/maru ] || [ -n "${DESTDIR:-}" ] || echo "Data is left in /var/lib/maru: apps, volumes, images, logs. Remove it with: rm -rf --one-file-system /var/lib/maru"
 	;;
