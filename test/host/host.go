@@ -116,6 +116,11 @@ func New() (*Machine, error) {
 	}, nil
 }
 
+// Installed gives the installation that systemd runs on this machine.
+func Installed() *Machine {
+	return &Machine{Program: "/usr/bin/maru", folder: os.TempDir(), Layout: layout.Layout{}.Default()}
+}
+
 // Start runs a new installation for the test, and removes it afterwards, with a look for what is left.
 func Start(t testing.TB, environment ...string) *Machine {
 	t.Helper()

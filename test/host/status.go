@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/marucloud/maru/internal/layout"
 )
 
 // Status is what tests read of "maru status -o json".
@@ -124,7 +126,8 @@ func (m *Machine) Processes(ctx context.Context) (map[string]Process, error) {
 func (m *Machine) PID(process string) int {
 	for pid, line := range commandLines() {
 		words := strings.Split(line, "\x00")
-		if len(words) > 3 && words[0] == m.Program && words[1] == process && strings.Contains(line, "\x00--run\x00"+m.Layout.Run+"\x00") {
+		own := strings.Contains(line, "\x00--run\x00"+m.Layout.Run+"\x00") || m.Layout == layout.Layout{}.Default() && !strings.Contains(line, "\x00--run\x00")
+		if len(words) > 1 && words[0] == m.Program && words[1] == process && own {
 			return pid
 		}
 	}

@@ -28,6 +28,7 @@ cat >"$tree/etc/systemd/system/agent.service" <<-UNIT
 	[Unit]
 	Description=Runs the tests' scripts
 	After=multi-user.target
+	StartLimitIntervalSec=0
 
 	[Service]
 	ExecStart=/usr/local/bin/agent

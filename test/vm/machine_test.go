@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,15 +21,19 @@ import (
 
 // Emulation without KVM is some ten times slower than the machine, and what else runs there comes on top.
 const (
-	bootTimeout   = 5 * time.Minute
-	scriptTimeout = 10 * time.Minute
+	bootTimeout   = 10 * time.Minute
+	scriptTimeout = 15 * time.Minute
 )
 
 // machine is a virtual machine with a disk that outlives its power.
 type machine struct {
 	folder, base, payload string
+	began                 time.Time
+	disk                  *disk
+	random                *rand.Rand // what a power cut loses
 	qemu                  *exec.Cmd
-	ended                 chan struct{}
+	ended                 chan struct{} // closed when QEMU is gone
+	served                chan error    // how serving it the disk ended
 	port                  net.Conn
 	boots                 chan string
 
@@ -50,12 +55,14 @@ type answer struct {
 }
 
 // newMachine makes a machine of the base image; base has the kernel too. It has no power yet.
-func newMachine(t *testing.T, base, payload string) *machine {
+func newMachine(t *testing.T, base, payload string, random *rand.Rand) *machine {
 	t.Helper()
-	m := &machine{folder: t.TempDir(), base: base, payload: payload}
-	run(t, "cp", "--sparse=always", filepath.Join(base, "disk.img"), m.path("disk.img"))
+	m := &machine{folder: t.TempDir(), base: base, payload: payload, began: time.Now(), random: random,
+		disk: newDisk(t, filepath.Join(base, "disk.img"))}
 	t.Cleanup(func() {
-		m.cut()
+		if err := m.end(); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
 			console, _ := os.ReadFile(m.path("console.log"))
 			t.Logf("end of the console:\n%s", console[max(0, len(console)-8000):])
@@ -66,8 +73,21 @@ func newMachine(t *testing.T, base, payload string) *machine {
 
 func (m *machine) path(name string) string { return filepath.Join(m.folder, name) }
 
+// step says what comes now.
+func (m *machine) step(t *testing.T, format string, args ...any) {
+	t.Helper()
+	t.Logf("%5.0fs  %s", time.Since(m.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
 // on gives the machine power and returns when its agent answers.
 func (m *machine) on(t *testing.T) {
+	t.Helper()
+	m.power(t)
+	m.booted(t)
+}
+
+// power gives the machine power.
+func (m *machine) power(t *testing.T) {
 	t.Helper()
 	console, err := os.OpenFile(m.path("console.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -76,11 +96,15 @@ func (m *machine) on(t *testing.T) {
 	defer console.Close()
 	socket := m.path("agent.sock")
 	_ = os.Remove(socket)
+	listener, err := net.Listen("unix", m.path("disk.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.qemu = exec.Command("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3072",
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
 		"-kernel", filepath.Join(m.base, "vmlinuz"), "-initrd", filepath.Join(m.base, "initrd.img"),
 		"-append", "root=/dev/vda rw console=ttyS0 panic=1 systemd.show_status=0",
-		"-drive", "file="+m.path("disk.img")+",format=raw,if=virtio,cache=writeback,discard=unmap",
+		"-drive", "file=nbd+unix:///?socket="+m.path("disk.sock")+",format=raw,if=virtio,cache=writeback",
 		"-drive", "file="+m.payload+",format=raw,if=virtio,readonly=on",
 		"-nic", "user,model=virtio-net-pci,restrict=on",
 		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
@@ -91,11 +115,25 @@ func (m *machine) on(t *testing.T) {
 	if err := m.qemu.Start(); err != nil {
 		t.Fatalf("start QEMU: %v", err)
 	}
+	m.attach(listener)
 	ended, qemu := make(chan struct{}), m.qemu
 	m.ended = ended
-	go func() { _ = qemu.Wait(); close(ended) }()
+	go func() { _ = qemu.Wait(); _ = listener.Close(); close(ended) }()
 	m.connect(t, socket)
-	m.booted(t)
+}
+
+// attach serves the disk to the QEMU that comes by the listener.
+func (m *machine) attach(listener net.Listener) {
+	served := make(chan error, 1)
+	m.served = served
+	go func() {
+		conn, err := listener.Accept()
+		_ = listener.Close()
+		if err == nil {
+			err = m.disk.serve(conn)
+		}
+		served <- err
+	}()
 }
 
 func (m *machine) connect(t *testing.T, socket string) {
@@ -190,15 +228,32 @@ func (m *machine) reboot(t *testing.T) {
 	m.booted(t)
 }
 
-// cut takes the power away: what the system did not write to the disk is lost.
-func (m *machine) cut() {
+// cut takes the power away: what is in memory is lost, and a half of what the disk was not told to flush.
+func (m *machine) cut(t *testing.T) {
+	t.Helper()
+	failed := m.end()
+	lost, of, err := m.disk.cut(m.random)
+	if err := errors.Join(failed, err); err != nil {
+		t.Fatal(err)
+	}
+	m.step(t, "the power is gone, and with it %d of the %d blocks in the disk's cache", lost, of)
+}
+
+// end ends QEMU. The error is what serving it the disk ended with.
+func (m *machine) end() error {
 	if m.qemu == nil {
-		return
+		return nil
 	}
 	_ = m.qemu.Process.Kill()
 	<-m.ended
-	_ = m.port.Close()
 	m.qemu = nil
+	if m.port != nil {
+		_ = m.port.Close()
+	}
+	if err := <-m.served; err != nil {
+		return fmt.Errorf("serve the disk: %w", err)
+	}
+	return nil
 }
 
 // eventually runs a script until it succeeds.

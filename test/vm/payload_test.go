@@ -22,19 +22,20 @@ const (
 	root  = "../.."
 	older = "1.0.0"
 	newer = "1.1.0"
-	owner = 65532 // who runs the shop's programs
+	owner = 65532 // who runs the programs in images
 )
 
 var services = []string{"web", "catalog", "orders", "worker", "payments", "store"}
 
-// prebuilt has the services' images, twice over, in place of their builds.
+// prebuilt has the services' images, twice over, in place of their builds. Their instances are told
+// which of the two they are.
 const prebuilt = `services:
-  web: {build: !reset null, image: "shop/web:${TAG:-1}"}
-  catalog: {build: !reset null, image: "shop/catalog:${TAG:-1}"}
-  orders: {build: !reset null, image: "shop/orders:${TAG:-1}"}
-  worker: {build: !reset null, image: "shop/worker:${TAG:-1}"}
-  payments: {build: !reset null, image: "shop/payments:${TAG:-1}"}
-  store: {build: !reset null, image: "shop/store:${TAG:-1}"}
+  web: {build: !reset null, image: "shop/web:${TAG:-1}", environment: {RELEASE: "${TAG:-1}"}}
+  catalog: {build: !reset null, image: "shop/catalog:${TAG:-1}", environment: {RELEASE: "${TAG:-1}"}}
+  orders: {build: !reset null, image: "shop/orders:${TAG:-1}", environment: {RELEASE: "${TAG:-1}"}}
+  worker: {build: !reset null, image: "shop/worker:${TAG:-1}", environment: {RELEASE: "${TAG:-1}"}}
+  payments: {build: !reset null, image: "shop/payments:${TAG:-1}", environment: {RELEASE: "${TAG:-1}"}}
+  store: {build: !reset null, image: "shop/store:${TAG:-1}", environment: {RELEASE: "${TAG:-1}"}}
 `
 
 // prepare makes what the machine boots from, base, and the disk with what is brought into it.
@@ -63,6 +64,12 @@ func prepare(t *testing.T) (base, payload string) {
 		for _, tag := range []string{"1", "2"} {
 			images[tagOf(t, "shop/"+service+":"+tag)] = imageOf(t, program, tag)
 		}
+	}
+	service := filepath.Join(tree, "service")
+	goBuild(t, root, service, "-ldflags", "-s -w", "./test/end-to-end/service")
+	goBuild(t, root, filepath.Join(tree, "leftovers"), "./test/vm/leftovers")
+	if err := tarball.WriteToFile(filepath.Join(tree, "service.tar"), tagOf(t, "example.test/service:1"), imageOf(t, service, "1")); err != nil {
+		t.Fatal(err)
 	}
 	if err := tarball.MultiWriteToFile(filepath.Join(tree, "images.tar"), images); err != nil {
 		t.Fatal(err)

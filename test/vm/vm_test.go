@@ -4,21 +4,26 @@ package vm
 
 import (
 	"fmt"
-	"strings"
+	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 )
 
-const (
-	deploy = "cd /root/shop && TAG=%s maru deploy -f compose.yaml -f prebuilt.yaml"
-	smoke  = "/payload/smoke -url http://shop.localhost -wait 8m -quiet"
-)
-
-// TestMaru goes through the life of an installation. Each part stands on those before.
+// TestMaru goes through the life of an installation. Each part stands on those before. MARU_VM_CUTS (6)
+// is how often the power goes, MARU_VM_SEED decides when, and what is lost.
 func TestMaru(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if given, err := strconv.ParseUint(os.Getenv("MARU_VM_SEED"), 10, 64); err == nil {
+		seed = given
+	}
+	t.Logf("MARU_VM_SEED=%d", seed)
 	base, payload := prepare(t)
-	m := newMachine(t, base, payload)
+	m := newMachine(t, base, payload, rand.New(rand.NewPCG(seed, 1)))
+	m.step(t, "the packages and the disk are made; power on")
 	m.on(t)
+	m.step(t, "booted")
 	before := m.run(t, footprint)
 	for _, part := range []struct {
 		name string
@@ -27,101 +32,100 @@ func TestMaru(t *testing.T) {
 		{"install", install},
 		{"deploy", deployShop},
 		{"restart", restartProcesses},
-		{"upgrade", upgrade},
 		{"reboot", reboot},
-		{"power cut", powerCuts},
+		{"power cut after an image", powerCutAfterImage},
+		{"power cuts", powerCuts},
+		{"upgrade", upgrade},
+		{"limits", limits},
+		{"published port", publishedPort},
+		{"builder", builder},
+		{"remove", func(t *testing.T, m *machine) { remove(t, m, before) }},
+		{"archive", func(t *testing.T, m *machine) { archive(t, m, before) }},
 	} {
-		if !t.Run(part.name, func(t *testing.T) { part.do(t, m); log(t, m) }) {
+		if !t.Run(part.name, func(t *testing.T) { defer log(t, m); part.do(t, m) }) {
 			return
 		}
 	}
-	t.Run("remove", func(t *testing.T) { remove(t, m, before) })
-	t.Run("tar", func(t *testing.T) { archive(t, m, before) })
+	m.step(t, "power off")
 }
 
-// log shows the end of the platform's log when the part failed.
+// log shows what is when the part failed.
 func log(t *testing.T, m *machine) {
 	if !t.Failed() {
 		return
 	}
-	_, output := m.try(t, "maru status --platform; maru status --app shop; journalctl -b --no-pager -o short-monotonic -u 'maru-*' | tail -n 120")
+	_, output := m.try(t, "maru status --platform; maru ps --all; maru status --app shop; journalctl -b --no-pager -o short-monotonic -u 'maru-*' | tail -n 120")
 	t.Log(output)
 }
 
-func install(t *testing.T, m *machine) {
-	if kind := m.run(t, "stat -fc %T /sys/fs/cgroup"); kind != "cgroup2fs" {
-		t.Fatalf("cgroups are %s, not version 2", kind)
-	}
-	m.run(t, "dpkg -i /payload/maru_"+older+"_amd64.deb")
-	m.run(t, "systemctl is-active maru-runtime maru-server maru-proxy maru.target")
-	m.run(t, "systemctl is-enabled maru.target")
-	if failed := m.run(t, "systemctl --failed --plain --no-legend"); failed != "" {
-		t.Errorf("units failed: %s", failed)
-	}
-	if user := m.run(t, "ps -o user= -p $(systemctl show -P MainPID maru-proxy)"); user != "maru-proxy" {
-		t.Errorf("the proxy runs as %q", user)
-	}
-	m.run(t, "maru status --platform | grep -q 'proxy .*running'")
-	if code, output := m.try(t, "maru start"); code == 0 || !strings.Contains(output, "systemd") {
-		t.Errorf("a second start ended with %d: %s", code, output)
-	}
-}
+const (
+	deploy = "cd /root/shop && TAG=%s maru deploy -f compose.yaml -f prebuilt.yaml"
+	smoke  = "/payload/smoke -url http://shop.localhost -wait 8m -quiet"
+	shop   = "curl -sSf -m 60 --resolve shop.localhost:80:127.0.0.1 -H 'Accept: application/json' http://shop.localhost"
+
+	// Of the shop's instances.
+	containers = `pgrep -x app | sort -n | tr '\n' ' '`
+	releases   = `for p in $(pgrep -x app); do tr '\0' '\n' </proc/$p/environ | sed -n 's/^RELEASE=//p'; done | sort | uniq -c | xargs`
+	wanted     = 9
+)
 
 func deployShop(t *testing.T, m *machine) {
 	m.run(t, "mkdir -p /root/shop && cd /payload && cp compose.yaml prebuilt.yaml payments_key.txt /root/shop/")
+	m.step(t, "load the images")
 	m.run(t, "maru image load /payload/images.tar")
+	m.step(t, "deploy the shop")
 	m.run(t, fmt.Sprintf(deploy, "1"))
 	m.run(t, smoke)
+	runs(t, m, "1")
 	order(t, m, "first")
+	clean(t, m)
 }
 
 // order places an order and keeps its number in a file of that name.
 func order(t *testing.T, m *machine, name string) {
 	t.Helper()
-	m.run(t, `set -o pipefail
-		curl -sSf --resolve shop.localhost:80:127.0.0.1 -H 'Accept: application/json' -d customer=`+name+` -d q-sejak=1 http://shop.localhost/orders |
-			jq -er .id >/root/order-`+name+`
-		sync /root/order-`+name)
+	m.run(t, fmt.Sprintf(place, name))
 	ordered(t, m, name)
 }
+
+// place is a script that succeeds when an order was taken for good.
+const place = `set -eo pipefail; name=%s
+	` + shop + `/orders -d customer=$name -d q-sejak=1 | jq -er .id >/root/order-$name
+	sync /root/order-$name /root`
 
 // ordered checks that the order is still known.
 func ordered(t *testing.T, m *machine, name string) {
 	t.Helper()
-	m.eventually(t, "the order "+name, `curl -sSf --resolve shop.localhost:80:127.0.0.1 http://shop.localhost/orders/$(cat /root/order-`+name+`) | grep -q `+name)
+	m.eventually(t, "the order "+name, shop+`/orders/$(cat /root/order-`+name+`) | grep -q `+name)
 }
 
-// settled waits until every instance of the shop is ready.
+// settled waits until every instance of the shop is ready and no rollout is under way.
 func settled(t *testing.T, m *machine) {
 	t.Helper()
-	m.eventually(t, "the shop runs", "maru status --app shop | grep -q '^shop in production: running'")
+	m.eventually(t, "the shop runs", `maru status --app shop | grep '^shop in production: running'`)
 }
 
-// restartProcesses replaces each process, in good order and by force, under load.
-func restartProcesses(t *testing.T, m *machine) {
-	running := m.run(t, containers)
-	m.underLoad(t, func() {
-		for _, process := range []string{"runtime", "server", "proxy", "proxy"} {
-			m.run(t, "maru reload "+process)
+// runs waits until the wanted instances, and no others, run one of the releases.
+func runs(t *testing.T, m *machine, allowed ...string) {
+	t.Helper()
+	wait(t, scriptTimeout, "the wanted instances run", func() error {
+		now := m.run(t, releases)
+		for _, release := range allowed {
+			if now == fmt.Sprint(wanted, " ", release) {
+				return nil
+			}
 		}
-		for _, process := range []string{"runtime", "server"} {
-			m.run(t, "kill -9 $(systemctl show -P MainPID maru-"+process+")")
-			m.eventually(t, process+" comes back", "systemctl is-active maru-"+process)
-		}
+		return fmt.Errorf("numbers of instances by release: %s; wanted: %d of release %v", now, wanted, allowed)
 	})
-	m.run(t, "kill -9 $(systemctl show -P MainPID maru-proxy)")
-	m.eventually(t, "the proxy comes back", "systemctl is-active maru-proxy")
-	if fds := m.run(t, "systemctl show -P NFileDescriptorStore maru-proxy"); fds == "0" {
-		t.Error("systemd keeps nothing for the proxy: its certificates would be gone with it")
-	}
-	m.run(t, smoke)
-	m.run(t, "curl -sSfk --resolve shop.localhost:443:127.0.0.1 https://shop.localhost/healthz")
-	same(t, m, running)
 }
 
-// containers lists the instances' processes, which a restart would change.
-const containers = `pgrep -x app | sort -n | tr '\n' ' '`
+// clean waits until nothing is left over of what is gone.
+func clean(t *testing.T, m *machine) {
+	t.Helper()
+	m.eventually(t, "nothing is left over", "/payload/leftovers")
+}
 
+// same checks that no instance was started again.
 func same(t *testing.T, m *machine, before string) {
 	t.Helper()
 	if now := m.run(t, containers); now != before || now == "" {
@@ -129,11 +133,11 @@ func same(t *testing.T, m *machine, before string) {
 	}
 }
 
-// underLoad asks the gateway all the while; no request may fail.
-func (m *machine) underLoad(t *testing.T, do func()) {
+// underLoad asks an address all the while; no request may fail.
+func (m *machine) underLoad(t *testing.T, url string, do func()) {
 	t.Helper()
-	reply := m.send(t, `rm -f /tmp/stop; n=0; while [ ! -e /tmp/stop ]; do
-		out=$(curl -sS -m 60 -o /dev/null -w '%{http_code}' --resolve shop.localhost:80:127.0.0.1 http://shop.localhost/healthz 2>&1)
+	reply := m.send(t, `rm -f /tmp/stop /tmp/lost; n=0; while [ ! -e /tmp/stop ]; do
+		out=$(curl -sS -m 60 -o /dev/null -w '%{http_code}' --resolve shop.localhost:80:127.0.0.1 `+url+` 2>&1)
 		[ "$out" = 200 ] || { echo "request $n: $out"; touch /tmp/lost; }
 		n=$((n+1))
 	done; echo "$n requests"; [ ! -e /tmp/lost ]`)
@@ -147,90 +151,44 @@ func (m *machine) underLoad(t *testing.T, do func()) {
 	case <-time.After(scriptTimeout):
 		t.Error("the load does not end")
 	}
-	m.run(t, "rm -f /tmp/stop /tmp/lost")
 }
 
-func upgrade(t *testing.T, m *machine) {
+// restartProcesses replaces each process, in good order and by force, under load.
+func restartProcesses(t *testing.T, m *machine) {
 	running := m.run(t, containers)
-	m.underLoad(t, func() { m.run(t, "dpkg -i /payload/maru_"+newer+"_amd64.deb") })
-	same(t, m, running)
-	m.run(t, "maru status --platform | grep -q 'server .*"+newer+"'")
-	for _, process := range []string{"runtime", "server", "proxy"} {
-		if target := m.run(t, "readlink /proc/$(systemctl show -P MainPID maru-"+process+")/exe"); target != "/usr/bin/maru" {
-			t.Errorf("%s runs %s, not the new program", process, target)
+	m.underLoad(t, "http://shop.localhost/healthz", func() {
+		for _, process := range []string{"runtime", "server", "proxy", "proxy"} {
+			m.step(t, "reload %s", process)
+			m.run(t, "maru reload "+process)
 		}
+		for _, process := range []string{"runtime", "server"} {
+			m.step(t, "kill %s", process)
+			m.run(t, "kill -9 $(systemctl show -P MainPID maru-"+process+")")
+			m.eventually(t, process+" comes back", "systemctl is-active maru-"+process)
+		}
+	})
+	m.step(t, "kill proxy")
+	m.run(t, "kill -9 $(systemctl show -P MainPID maru-proxy)")
+	m.eventually(t, "the proxy comes back", "systemctl is-active maru-proxy")
+	if fds := m.run(t, "systemctl show -P NFileDescriptorStore maru-proxy"); fds == "0" {
+		t.Error("systemd keeps nothing for the proxy: its certificates would be gone with it")
 	}
 	m.run(t, smoke)
+	m.run(t, "curl -sSfk --resolve shop.localhost:443:127.0.0.1 https://shop.localhost/healthz")
+	same(t, m, running)
+	clean(t, m)
 }
 
 func reboot(t *testing.T, m *machine) {
+	m.step(t, "reboot")
 	m.reboot(t)
+	m.step(t, "booted")
 	settled(t, m)
 	m.run(t, smoke)
+	runs(t, m, "1")
 	ordered(t, m, "first")
+	clean(t, m)
 	if failed := m.run(t, "systemctl --failed --plain --no-legend 'maru*'"); failed != "" {
 		t.Errorf("units failed: %s", failed)
 	}
-}
-
-// powerCuts take the power at several moments of a deploy. What was acknowledged before is there
-// afterwards, and a deploy brings the app into the wanted state again.
-func powerCuts(t *testing.T, m *machine) {
-	for i, after := range []time.Duration{2 * time.Second, 15 * time.Second, 40 * time.Second} {
-		name := fmt.Sprintf("cut%d", i)
-		order(t, m, name)
-		tag := fmt.Sprint(2 - i%2)
-		m.send(t, fmt.Sprintf(deploy, tag))
-		time.Sleep(after)
-		m.cut()
-		m.on(t)
-		settled(t, m)
-		m.run(t, smoke)
-		for earlier := range i + 1 {
-			ordered(t, m, fmt.Sprintf("cut%d", earlier))
-		}
-		ordered(t, m, "first")
-		m.run(t, fmt.Sprintf(deploy, tag))
-		m.run(t, smoke)
-		m.eventually(t, "one process for each wanted instance", `test "$(pgrep -cx app)" = 9 && test "$(pgrep -fc containerd-shim-maru)" = 9`)
-		m.eventually(t, "no interface too many", `test "$(ip -o link show type veth | wc -l)" = 9`)
-		m.run(t, "! dmesg | grep -i 'EXT4-fs error'")
-	}
-}
-
-// footprint lists all that Maru may leave on a machine.
-const footprint = `ip -o link | awk '{print $2}'; ip -4 route show table all; ip -6 route show table all | grep -v 'expires\|^fe80\|^multicast\|^fec0'; ip rule; ip -6 rule
-	nft list ruleset; ls /sys/fs/cgroup | grep -v '\.'
-	awk '{print $5}' /proc/self/mountinfo | grep maru || true; ip netns list
-	ps -e -o comm= | grep -x 'maru\|app\|containerd-shim.*\|runc' || true
-	getent passwd maru-proxy || true
-	find /etc /usr /var/lib /run -xdev -name '*maru*' -not -path '/etc/hostname' -not -path '/run/udev/*' -not -path '/dev/*' -not -path '/var/lib/systemd/*' | sort`
-
-func remove(t *testing.T, m *machine, before string) {
-	m.run(t, "dpkg -r maru")
-	if left := m.run(t, containers); left != "" {
-		t.Errorf("instances run on without Maru: %s", left)
-	}
-	m.run(t, "test -d /var/lib/maru/volumes")
-	m.run(t, "dpkg -P maru")
-	unchanged(t, m, before)
-}
-
-func unchanged(t *testing.T, m *machine, before string) {
-	t.Helper()
-	if after := m.run(t, footprint); after != before {
-		t.Errorf("something is left over. Before:\n%s\n\nafter:\n%s", before, after)
-	}
-}
-
-// archive installs from the archive, deploys, and takes everything out again.
-func archive(t *testing.T, m *machine, before string) {
-	m.run(t, "cd /root && tar -xzf /payload/maru-"+newer+"-linux-amd64.tar.gz && maru-"+newer+"-linux-amd64/install.sh")
-	m.run(t, "systemctl is-active maru-runtime maru-server maru-proxy")
-	m.run(t, "maru image load /payload/images.tar")
-	m.run(t, fmt.Sprintf(deploy, "1"))
-	m.run(t, smoke)
-	m.run(t, "/root/maru-"+newer+"-linux-amd64/install.sh uninstall")
-	m.run(t, "rm -rf --one-file-system /var/lib/maru; userdel maru-proxy")
-	unchanged(t, m, before)
 }
