@@ -23,6 +23,7 @@ import (
 const (
 	bootTimeout   = 10 * time.Minute
 	scriptTimeout = 15 * time.Minute
+	pause         = 3 * time.Second // between tries, which take from what is waited for
 )
 
 // machine is a virtual machine with a disk that outlives its power.
@@ -272,15 +273,13 @@ func wait(t *testing.T, limit time.Duration, what string, condition func() error
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("not in "+limit.String()))
 	defer cancel()
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
 	for {
 		err := condition()
 		if err == nil {
 			return
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			t.Fatalf("%s: %v: %v", what, context.Cause(ctx), err)
 		}
