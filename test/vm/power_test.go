@@ -20,7 +20,9 @@ func powerCutAfterImage(t *testing.T, m *machine) {
 	m.on(t)
 	m.step(t, "booted")
 	settled(t, m)
+	m.step(t, "the shop runs again")
 	m.eventually(t, "the other app runs", "maru status --app hungry | grep '^hungry in production: running' && curl -sSf -m 60 http://127.0.0.1:8099/healthz")
+	m.step(t, "the other app runs again")
 	clean(t, m)
 }
 
