@@ -130,7 +130,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	doors.Go(func() error {
 		<-serving.Done()
 		ending = time.Now()
-		p.engine.End()
 		p.subscriber.Handover()
 		return nil
 	})

@@ -43,7 +43,7 @@ func (e *Entry) AppendJSON(b []byte) []byte {
 	b = text(b, "door", e.Door)
 	b = text(b, "id", e.ID)
 	if e.Client.IsValid() {
-		b = text(b, "client", e.Client.String())
+		b = append(e.Client.AppendTo(append(key(b, "client"), '"')), '"')
 	}
 	b = text(b, "caller", e.Caller)
 	b = text(b, "protocol", e.Protocol)
@@ -57,8 +57,8 @@ func (e *Entry) AppendJSON(b []byte) []byte {
 	b = number(b, "out", e.Out)
 	b = seconds(b, "duration", e.Duration)
 	b = seconds(b, "upstream", e.Upstream)
-	if e.Service.Service != "" {
-		b = text(b, "service", e.Service.String())
+	if s := e.Service; s.Service != "" {
+		b = join(b, "service", s.Project, s.Environment, s.App, s.Service)
 	}
 	b = number(b, "release", int64(e.Release))
 	b = text(b, "instance", e.Instance)
@@ -87,18 +87,31 @@ func seconds(b []byte, k string, d time.Duration) []byte {
 	return strconv.AppendFloat(key(b, k), d.Seconds(), 'f', 6, 64)
 }
 
+// join is text of the parts with slashes between them.
+func join(b []byte, k string, parts ...string) []byte {
+	var space [256]byte
+	v := space[:0]
+	for i, p := range parts {
+		if i > 0 {
+			v = append(v, '/')
+		}
+		v = append(v, p...)
+	}
+	return text(b, k, v)
+}
+
 // longestText is how much is logged of what clients send.
 const longestText = 2048
 
-func text(b []byte, k, v string) []byte {
-	if v == "" {
+func text[T string | []byte](b []byte, k string, v T) []byte {
+	if len(v) == 0 {
 		return b
 	}
 	v = v[:min(len(v), longestText)]
 	b = key(b, k)
 	for i := range len(v) {
 		if c := v[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			quoted, err := json.Marshal(v)
+			quoted, err := json.Marshal(string(v))
 			if err != nil {
 				return append(b, `""`...)
 			}

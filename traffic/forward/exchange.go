@@ -3,36 +3,44 @@ package forward
 import (
 	"context"
 	"errors"
-	"net"
-	"net/http"
-	"net/netip"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/http1"
+	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/table"
+	"github.com/marucloud/maru/traffic/trace"
 )
 
-// exchange is one request with its answer.
+// exchange is one request with its answer. It is used again for another one afterwards.
 type exchange struct {
 	e    *Engine
-	w    http.ResponseWriter
-	r    *http.Request
+	c    message.Client
+	r    *message.Request
 	call Call
 
-	ctx    context.Context
-	cancel context.CancelCauseFunc // nil without a time-out
+	ctx    context.Context //nolint:containedctx // of one request; see context
+	cancel context.CancelCauseFunc
 	clock  *patience
+	stream bool // the answer may take as long as it likes
+	cut    bool // the client learns that something went wrong by the end of its connection
 
-	header  http.Header // as sent to endpoints
-	upgrade string      // protocol that the client asks to switch to
-	grpc    bool
-	body    *replay // nil without a body
-	client  netip.Addr
-	parent  string // traceparent, when the request had none
-	tried   []*table.Endpoint
-	entry   accesslog.Entry
+	header   message.Header // as sent to endpoints
+	answer   message.Response
+	upgrade  string // protocol that the client asks to switch to
+	grpc     bool
+	trailers bool    // the client understands trailers
+	body     *replay // nil without a body
+	parent   string  // traceparent, when the request had none
+	tried    []*table.Endpoint
+	entry    accesslog.Entry
+
+	out     http1.Outgoing
+	named   []string
+	scratch []byte
 }
 
 var (
@@ -43,17 +51,25 @@ var (
 // statusClientGone is logged when nobody was left to answer. It is nginx's.
 const statusClientGone = 499
 
-func (e *Engine) exchange(w http.ResponseWriter, r *http.Request, call Call) *exchange {
-	x := &exchange{e: e, w: w, r: r, call: call, ctx: r.Context()}
-	x.client = remote(r)
-	x.upgrade = upgradeOf(r.Header)
+func newExchange(e *Engine) *exchange {
+	x := &exchange{e: e}
+	x.out.Slow, x.out.Interim = x.slow, x.interim
+	return x
+}
+
+func (e *Engine) exchange(c message.Client, r *message.Request, call Call) *exchange {
+	x := e.exchanges.Get().(*exchange) //nolint:forcetypeassert // its New gives nothing else
+	x.c, x.r, x.call = c, r, call
+	x.upgrade = upgradeOf(r)
 	x.grpc = isGRPC(r.Header)
+	x.trailers = r.Header.HasToken("Te", "trailers")
 	x.entry = accesslog.Entry{
-		Time: e.now(), Door: call.Door, ID: traceID(r.Header), Client: x.client,
-		Protocol: r.Proto, Method: r.Method, Scheme: scheme(r), Host: r.Host, Path: r.URL.Path, Agent: r.UserAgent(),
+		Time: e.now(), Door: call.Door, ID: traceID(r.Header), Client: r.Client,
+		Protocol: protocol(r), Method: r.Method, Scheme: r.Scheme, Host: r.Host, Path: r.Path, Agent: r.Header.Get("User-Agent"),
 	}
 	if x.entry.ID == "" {
-		x.entry.ID, x.parent = newTrace()
+		x.parent = x.text(func(b []byte) []byte { return trace.Append(b) })
+		x.entry.ID = trace.ID(x.parent)
 	}
 	if call.Service != nil {
 		x.entry.Service = call.Service.ID
@@ -64,39 +80,79 @@ func (e *Engine) exchange(w http.ResponseWriter, r *http.Request, call Call) *ex
 	return x
 }
 
-func remote(r *http.Request) netip.Addr {
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		if a, err := netip.ParseAddr(host); err == nil {
-			return a.Unmap()
-		}
+func protocol(r *message.Request) string {
+	switch {
+	case r.Major == 2:
+		return "HTTP/2.0"
+	case r.Minor == 0:
+		return "HTTP/1.0"
 	}
-	return netip.Addr{}
+	return "HTTP/1.1"
+}
+
+// text makes a string in memory of the exchange. It is good until the exchange ends.
+func (x *exchange) text(write func([]byte) []byte) string {
+	from := len(x.scratch)
+	x.scratch = write(x.scratch)
+	made := x.scratch[from:]
+	return unsafe.String(unsafe.SliceData(made), len(made))
+}
+
+// join is a + b + c and so on, as text.
+func (x *exchange) join(parts ...string) string {
+	from := len(x.scratch)
+	for _, p := range parts {
+		x.scratch = append(x.scratch, p...)
+	}
+	made := x.scratch[from:]
+	return unsafe.String(unsafe.SliceData(made), len(made))
 }
 
 func (x *exchange) run() {
 	svc := x.call.Service
 	svc.Retries.Request()
-	if r := x.r; r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		x.body = newReplay(r.Body)
+	timeout := svc.State().Timeout
+	x.out.Hurry = timeout > 0 && timeout < time.Second
+	if b := x.r.Body; b != nil {
+		x.body = newReplay(b)
 		defer x.endBody()
-		if r.ProtoMajor == 1 {
-			// Answers may begin before the request's body ends.
-			_ = http.NewResponseController(x.w).EnableFullDuplex()
-		}
-	}
-	if timeout := svc.State().Timeout; timeout > 0 {
-		x.ctx, x.cancel = context.WithCancelCause(x.ctx)
-		defer x.cancel(nil)
-		x.clock = newPatience(timeout, func() { x.cancel(errTimeout) })
-		defer x.clock.stop()
-		if x.body != nil {
+		if _, whole := b.Buffered(); timeout > 0 && !whole {
+			x.context()
 			x.body.progress = x.clock.restart
 		}
 	}
-	x.header = x.outHeader()
+	x.outHeader()
 	if err := x.forward(); err != nil {
 		x.fail(x.failure(err))
 	}
+}
+
+// context gives what ends the exchange before it is done: the client goes away, or the service's
+// time is up. Most exchanges are done before anybody asks for it.
+func (x *exchange) context() context.Context {
+	if x.ctx != nil {
+		return x.ctx
+	}
+	x.ctx = x.c.Context()
+	if timeout := x.call.Service.State().Timeout; timeout > 0 && !x.stream {
+		if x.entry.Status == 0 {
+			timeout -= x.e.now().Sub(x.entry.Time)
+		}
+		x.ctx, x.cancel = context.WithCancelCause(x.ctx)
+		x.clock = newPatience(timeout, x.call.Service.State().Timeout, x.cancel)
+	}
+	return x.ctx
+}
+
+// slow has an exchange that takes long ended by what ends its context.
+func (x *exchange) slow(cut func()) (stop func() bool) { return context.AfterFunc(x.context(), cut) }
+
+// ended gives why the exchange was ended, if it was.
+func (x *exchange) ended() error {
+	if x.ctx == nil {
+		return nil
+	}
+	return context.Cause(x.ctx)
 }
 
 // forward asks endpoints until one answers. The error says why none did.
@@ -107,7 +163,7 @@ func (x *exchange) forward() error {
 	for {
 		ep := x.call.Service.Pick(x.tried)
 		if ep == nil {
-			if err := x.e.connector.Await(x.ctx, x.call.Service, x.tried, &gap); err != nil {
+			if err := x.e.connector.Await(x.context(), x.call.Service, x.tried, &gap); err != nil {
 				return err
 			}
 			x.tried, left.connects = x.tried[:0], mostConnects
@@ -122,8 +178,8 @@ func (x *exchange) forward() error {
 			return x.respond(res)
 		}
 		ep.Done()
-		if x.ctx.Err() != nil {
-			return context.Cause(x.ctx)
+		if cause := x.ended(); cause != nil {
+			return cause
 		}
 		gap.Last = err
 		if !x.mayRetry(err, &left) {
@@ -136,17 +192,29 @@ func (x *exchange) forward() error {
 // endBody leaves the request's body: what may still read it gets an error from here on. A read that
 // hangs because the client sends nothing is cut, as nobody is interested in the rest.
 func (x *exchange) endBody() {
-	x.entry.In = x.body.count()
-	hangs := x.body.close()
-	if hangs && x.r.ProtoMajor == 1 {
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Unix(1, 0))
+	if x.body.close() {
+		x.r.Body.Cut()
 	}
+	x.body.join()
+	x.entry.In = x.body.count()
+}
+
+// outcome tells whether the answer was ended as it should.
+func (x *exchange) outcome() error {
+	if x.cut {
+		return errCut
+	}
+	return nil
 }
 
 func (x *exchange) finish() {
+	if x.clock != nil {
+		x.clock.stop()
+		x.cancel(nil)
+	}
 	en := &x.entry
 	en.Duration = x.e.now().Sub(en.Time)
-	x.e.cfg.AccessLog.Write(*en)
+	x.e.cfg.AccessLog.Write(en)
 	if svc := x.call.Service; svc != nil {
 		class := en.Status / 100
 		if en.Status == statusClientGone {
@@ -154,9 +222,23 @@ func (x *exchange) finish() {
 		}
 		svc.Stats.Count(table.Key{Release: en.Release, Door: en.Door, Class: class}, en.Duration, max(0, en.Attempts-1))
 	}
+	x.reset()
+	x.e.exchanges.Put(x)
 }
 
-// patience calls a function when nothing happened for a while.
+// reset forgets all of the exchange but its memory.
+func (x *exchange) reset() {
+	clear(x.header)
+	clear(x.answer.Header)
+	clear(x.tried)
+	clear(x.named)
+	*x = exchange{
+		e: x.e, header: x.header[:0], answer: message.Response{Header: x.answer.Header[:0]}, tried: x.tried[:0], named: x.named[:0],
+		scratch: x.scratch[:0], out: http1.Outgoing{Slow: x.out.Slow, Interim: x.out.Interim},
+	}
+}
+
+// patience ends an exchange in which nothing happened for a while.
 type patience struct {
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -164,8 +246,8 @@ type patience struct {
 	stopped bool
 }
 
-func newPatience(d time.Duration, out func()) *patience {
-	return &patience{timer: time.AfterFunc(d, out), d: d}
+func newPatience(first, d time.Duration, out context.CancelCauseFunc) *patience {
+	return &patience{timer: time.AfterFunc(first, func() { out(errTimeout) }), d: d}
 }
 
 func (p *patience) restart() {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/http1"
+	"github.com/marucloud/maru/traffic/message"
 )
 
 // Failure is an answer that Maru gives in a service's stead.
@@ -49,6 +51,7 @@ func (x *exchange) failure(err error) Failure {
 	look := "Run: maru status " + name
 	logs := look + ", and: maru logs " + name
 	var refused *connect.Error
+	var malformed *http1.Error
 	switch {
 	case errors.Is(err, errTimeout):
 		return Failure{
@@ -56,7 +59,9 @@ func (x *exchange) failure(err error) Failure {
 			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.call.Service.State().Timeout),
 			Do:   logs + ". The limit is x-maru.timeout in its compose file.",
 		}
-	case x.r.Context().Err() != nil || errors.Is(err, context.Canceled):
+	case errors.As(err, &malformed):
+		return BadRequest(malformed.What)
+	case errors.Is(err, context.Canceled):
 		return Failure{Status: statusClientGone, Reason: errClientGone.Error()}
 	case errors.Is(err, connect.ErrNoEndpoint):
 		return x.unready(name, look)
@@ -95,32 +100,42 @@ func (x *exchange) unready(name, look string) Failure {
 func (x *exchange) fail(f Failure) {
 	x.entry.Status, x.entry.Error = f.Status, f.Reason
 	if f.Status == statusClientGone {
-		panic(http.ErrAbortHandler)
-	}
-	h := x.w.Header()
-	closing := h["Connection"]
-	clear(h)
-	if closing != nil {
-		h["Connection"] = closing
-	}
-	h.Set("X-Request-Id", x.entry.ID)
-	h.Set("Cache-Control", "no-store")
-	if x.grpc {
-		x.failGRPC(f)
+		x.cut = true
 		return
 	}
-	if f.After > 0 {
-		h.Set("Retry-After", strconv.Itoa(f.After))
+	a := &x.answer
+	a.Status, a.Header = f.Status, a.Header[:0]
+	a.Header.Add("X-Request-Id", x.entry.ID)
+	a.Header.Add("Cache-Control", "no-store")
+	var body []byte
+	if x.grpc {
+		x.failGRPC(f)
+	} else {
+		if f.After > 0 {
+			a.Header.Add("Retry-After", strconv.Itoa(f.After))
+		}
+		var kind string
+		kind, body = f.page(x.r.Header, x.entry.ID)
+		a.Header.Add("Content-Type", kind)
+		a.Header.Add("X-Content-Type-Options", "nosniff")
 	}
-	kind, body := f.page(x.r.Header, x.entry.ID)
-	h.Set("Content-Type", kind)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Content-Type-Options", "nosniff")
-	x.w.WriteHeader(f.Status)
+	a.Length = int64(len(body))
+	if x.tell(a, body) != nil {
+		x.cut = true
+	}
+}
+
+func (x *exchange) tell(a *message.Response, body []byte) error {
+	if err := x.c.Begin(a); err != nil {
+		return err
+	}
 	if x.r.Method != http.MethodHead {
-		n, _ := x.w.Write(body)
-		x.entry.Out = int64(n)
+		if err := x.c.Write(body); err != nil {
+			return err
+		}
+		x.entry.Out = int64(len(body))
 	}
+	return x.c.End(nil)
 }
 
 // NoPort is the answer when nobody said on which port a service listens.

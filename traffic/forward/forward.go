@@ -1,6 +1,6 @@
 // Package forward carries HTTP requests to endpoints: it chooses one, sends the request, tries
 // another where that is safe, streams both ways, and answers with a page that says what to do when
-// nobody can.
+// nobody can. It is the same for every version of HTTP, on either side.
 //
 // A request is sent a second time when its endpoint could not be connected to, whatever the method,
 // since then nothing was sent; or when the endpoint died before it answered and the method is
@@ -10,16 +10,16 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/table"
 )
 
@@ -53,40 +53,40 @@ type Engine struct {
 	connector *connect.Connector
 	log       *slog.Logger
 	streams   streams
-	ending    atomic.Bool
+	exchanges sync.Pool
 	now       func() time.Time
 }
 
 // New makes an engine.
 func New(cfg Config, log *slog.Logger) *Engine {
-	return &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now}
+	e := &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now}
+	e.exchanges.New = func() any { return newExchange(e) }
+	return e
 }
-
-// End has every answer from here on ask its client to go elsewhere, those to requests that are in
-// flight too.
-func (e *Engine) End() { e.ending.Store(true) }
 
 // Drain waits until no upgraded connection is left, and cuts those that are left when ctx ends.
 func (e *Engine) Drain(ctx context.Context) { e.streams.drain(ctx) }
 
-const (
-	copyBuffer = 32 << 10
-	// streamBuffer is for what stays open for long and mostly says nothing.
-	streamBuffer = 4 << 10
-)
+const copyBuffer = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
-// Serve carries the request to the call's service and answers it.
-func (e *Engine) Serve(w http.ResponseWriter, r *http.Request, call Call) {
-	x := e.exchange(w, r, call)
+// errCut says that the client must learn by the end of its connection that something went wrong.
+var errCut = errors.New("the answer can't be ended")
+
+// Serve carries the request to the call's service and answers it. The error is that of
+// [message.Handler].
+func (e *Engine) Serve(c message.Client, r *message.Request, call Call) error {
+	x := e.exchange(c, r, call)
 	defer x.finish()
 	x.run()
+	return x.outcome()
 }
 
 // Refuse answers a request that is not carried anywhere.
-func (e *Engine) Refuse(w http.ResponseWriter, r *http.Request, call Call, f Failure) {
-	x := e.exchange(w, r, call)
+func (e *Engine) Refuse(c message.Client, r *message.Request, call Call, f Failure) error {
+	x := e.exchange(c, r, call)
 	defer x.finish()
 	x.fail(f)
+	return x.outcome()
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/marucloud/maru/traffic/message"
 )
 
 //go:embed page.html
@@ -21,7 +23,7 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 })
 
 // page gives the failure as HTML to browsers, as JSON to those who accept it, as text to all others.
-func (f Failure) page(request http.Header, id string) (contentType string, body []byte) {
+func (f Failure) page(request message.Header, id string) (contentType string, body []byte) {
 	var b bytes.Buffer
 	switch preferred(request) {
 	case "text/html":
@@ -48,9 +50,9 @@ func (f Failure) page(request http.Header, id string) (contentType string, body 
 }
 
 // preferred gives the form that the client likes best of those there are; "" for text.
-func preferred(request http.Header) string {
+func preferred(request message.Header) string {
 	best, form := 0.0, ""
-	for _, line := range request["Accept"] {
+	for line := range request.Values("Accept") {
 		for part := range strings.SplitSeq(line, ",") {
 			kind, params, err := mime.ParseMediaType(part)
 			if err != nil {
@@ -86,15 +88,15 @@ var grpcCode = map[int]string{
 
 // failGRPC answers with a status alone, in the header, as gRPC does when no message was sent.
 func (x *exchange) failGRPC(f Failure) {
-	h := x.w.Header()
+	a := &x.answer
 	code, ok := grpcCode[f.Status]
 	if !ok {
 		code = "2" // unknown
 	}
-	h.Set("Content-Type", "application/grpc")
-	h.Set("Grpc-Status", code)
-	h.Set("Grpc-Message", percentEncoded(f.What+" "+f.Do))
-	x.w.WriteHeader(http.StatusOK)
+	a.Status = http.StatusOK
+	a.Header.Add("Content-Type", "application/grpc")
+	a.Header.Add("Grpc-Status", code)
+	a.Header.Add("Grpc-Message", percentEncoded(f.What+" "+f.Do))
 }
 
 func percentEncoded(s string) string {

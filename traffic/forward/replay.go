@@ -66,6 +66,12 @@ func (b *replay) close() (hangs bool) {
 	return b.reading
 }
 
+// join waits until nobody reads src any more. Call it after close.
+func (b *replay) join() {
+	b.turns.Lock()
+	defer b.turns.Unlock()
+}
+
 // body gives the reader for the present attempt.
 func (b *replay) body() io.ReadCloser {
 	b.mu.Lock()

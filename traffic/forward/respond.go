@@ -1,121 +1,103 @@
 package forward
 
 import (
-	"context"
+	"errors"
 	"io"
-	"net/http"
 	"strings"
 
-	"golang.org/x/net/http/httpguts"
+	"github.com/marucloud/maru/traffic/message"
 )
 
 // respond passes an endpoint's answer on. Once it began, what goes wrong can only be told by cutting
 // the connection; before that the error is given.
-func (x *exchange) respond(res *http.Response) error {
-	if res.StatusCode == http.StatusSwitchingProtocols {
+func (x *exchange) respond(res *message.Response) error {
+	if res.Switched != nil {
 		return x.switchProtocols(res)
 	}
-	defer res.Body.Close()
-	h := x.w.Header()
-	copyAnswer(h, res.Header)
-	if x.e.ending.Load() {
-		h["Connection"] = []string{"close"}
+	if res.Body != nil {
+		defer res.Body.Close()
 	}
-	announced := len(res.Trailer)
-	if announced > 0 && x.r.Method != http.MethodHead {
-		if x.r.ProtoMajor == 1 {
-			delete(h, "Content-Length") // or there is no room for them behind the body
+	a := &x.answer
+	a.Status, a.Length = res.Status, res.Length
+	a.Header = copyAnswer(a.Header[:0], res.Header)
+	if x.r.Method != "HEAD" {
+		for names := range res.Header.Values("Trailer") {
+			if x.r.Major == 1 {
+				a.Length = -1 // or there is no room for them behind the body
+			}
+			a.Header.Add("Trailer", names)
 		}
-		names := make([]string, 0, announced)
-		for k := range res.Trailer {
-			names = append(names, k)
-		}
-		h["Trailer"] = []string{strings.Join(names, ", ")}
 	}
-	x.entry.Status = res.StatusCode
-	stream := x.grpc || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
-	if stream && x.clock != nil {
+	x.entry.Status = res.Status
+	x.stream = x.grpc || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
+	if x.stream && x.clock != nil {
 		x.clock.stop()
 	}
-	x.w.WriteHeader(res.StatusCode)
-	if err := x.copyBody(res, stream); err != nil {
-		x.entry.Error = err.Error()
-		panic(http.ErrAbortHandler)
+	err := x.c.Begin(a)
+	if err == nil {
+		err = x.copyBody(res.Body)
+	} else {
+		err = errClientGone
 	}
-	x.trailers(res, announced)
+	if err != nil {
+		x.entry.Error = err.Error()
+		x.cut = true
+	}
 	return nil
 }
 
-// copyAnswer takes an answer's header over, but for what belongs to the connection, and for
-// "Connection", by which the server says that it drains.
-func copyAnswer(to, from http.Header) {
-	named := connectionTokens(from)
-	for k, v := range from {
-		if !hopByHop[k] && !named[k] {
-			to[k] = v
+// copyAnswer takes an answer's header over, but for what belongs to the connection.
+func copyAnswer(to, from message.Header) message.Header {
+	var space [4]string
+	tokens := connectionTokens(from, space[:0])
+	for _, f := range from {
+		if !message.HopByHop(f.Name) && !named(tokens, f.Name) {
+			to = append(to, f)
 		}
 	}
+	return to
 }
 
-func (x *exchange) copyBody(res *http.Response, stream bool) error {
-	flush := res.ContentLength < 0
-	rc := http.NewResponseController(x.w)
-	if flush {
-		// A stream may say nothing for a while, but its reader wants to know that it began.
-		if err := rc.Flush(); err != nil {
-			return errClientGone
-		}
+// copyBody passes the body on piece by piece. What was passed on is not held back while the next piece
+// is waited for: a stream may say nothing for a while, but its reader wants to know that it began.
+func (x *exchange) copyBody(body message.Body) error {
+	if body == nil {
+		return gone(x.c.End(nil))
 	}
-	var buf []byte
-	if stream {
-		buf = make([]byte, streamBuffer)
-	} else {
-		pooled := buffers.Get().(*[copyBuffer]byte) //nolint:forcetypeassert // its New gives nothing else
-		defer buffers.Put(pooled)
-		buf = pooled[:]
-	}
+	held := x.answer.Length < 0 // something that the client should see is not sent yet
 	for {
-		n, err := res.Body.Read(buf)
-		if n > 0 {
+		if held && !body.Ready() {
+			if x.c.Flush() != nil {
+				return errClientGone
+			}
+			held = false
+		}
+		piece, err := body.Next()
+		if len(piece) > 0 {
 			if x.clock != nil {
 				x.clock.restart()
 			}
-			if _, werr := x.w.Write(buf[:n]); werr != nil {
+			if x.c.Write(piece) != nil {
 				return errClientGone
 			}
-			x.entry.Out += int64(n)
-			if flush {
-				if werr := rc.Flush(); werr != nil {
-					return errClientGone
-				}
-			}
+			x.entry.Out += int64(len(piece))
+			held = true
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // as io.Reader says
-			return nil
-		case err != nil && x.ctx.Err() != nil:
-			return context.Cause(x.ctx)
+		case errors.Is(err, io.EOF):
+			return gone(x.c.End(body.Trailer()))
 		case err != nil:
+			if cause := x.ended(); cause != nil {
+				return cause
+			}
 			return err
 		}
 	}
 }
 
-// trailers passes on what came behind the body, announced or not.
-func (x *exchange) trailers(res *http.Response, announced int) {
-	if len(res.Trailer) == 0 {
-		return
+func gone(err error) error {
+	if err != nil {
+		return errClientGone
 	}
-	h := x.w.Header()
-	// Without this a short body would be sent with a length, and that leaves no room for trailers.
-	_ = http.NewResponseController(x.w).Flush()
-	for k, v := range res.Trailer {
-		if !httpguts.ValidTrailerHeader(k) {
-			continue
-		}
-		if len(res.Trailer) != announced {
-			k = http.TrailerPrefix + k
-		}
-		h[k] = v
-	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/http1"
 )
 
 // mostConnects bounds how many endpoints one request tries to connect to before it waits or gives up.
@@ -29,7 +30,8 @@ func (x *exchange) retries() retries {
 
 // mayRetry tells whether the request may be sent again after err, and takes the retry.
 func (x *exchange) mayRetry(err error, left *retries) bool {
-	if x.body != nil && !x.body.rewind() {
+	var malformed *http1.Error
+	if errors.As(err, &malformed) || x.body != nil && !x.body.rewind() {
 		return false
 	}
 	var refused *connect.Error

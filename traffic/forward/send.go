@@ -2,41 +2,54 @@ package forward
 
 import (
 	"errors"
-	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
-	"net/url"
-	"sync"
+	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/http1"
+	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/table"
 )
 
-// send asks the endpoint. A nil error means that it began to answer.
-func (x *exchange) send(ep *table.Endpoint) (*http.Response, error) {
-	c := x.e.conns(ep)
-	transport := c.http1
-	if x.http2() {
-		transport = c.http2
-	}
-	hints := &interim{w: x.w}
-	out := x.outRequest(ep)
-	out = out.WithContext(httptrace.WithClientTrace(x.ctx, &httptrace.ClientTrace{Got1xxResponse: hints.pass}))
-	res, err := transport.RoundTrip(out)
-	hints.end()
-	x.entry.Upstream = x.e.now().Sub(x.entry.Time)
-	if err != nil {
-		return nil, err
-	}
-	if x.body != nil {
-		x.body.settle()
-	}
-	return res, nil
+// conns are the connections to one endpoint.
+type conns struct {
+	http1 http1.Pool
+	http2 *http2
 }
 
-// http2 tells which version the endpoint is asked by. gRPC needs HTTP/2 whatever the port is said to
-// speak; switching to another protocol needs HTTP/1.1.
-func (x *exchange) http2() bool {
+// CloseIdle closes what carries nothing.
+func (c *conns) CloseIdle() {
+	c.http1.CloseIdle()
+	c.http2.closeIdle()
+}
+
+// conns gives the endpoint's connections.
+func (e *Engine) conns(ep *table.Endpoint) *conns {
+	return ep.Conns(e.newConns).(*conns) //nolint:forcetypeassert // this package alone makes them
+}
+
+func (e *Engine) newConns(ep *table.Endpoint) table.Conns {
+	return &conns{http2: newHTTP2(e.connector, ep)}
+}
+
+// send asks the endpoint. A nil error means that it began to answer.
+func (x *exchange) send(ep *table.Endpoint) (res *message.Response, err error) {
+	c := x.e.conns(ep)
+	x.prepare()
+	if x.overHTTP2() {
+		res, err = c.http2.roundTrip(x, ep)
+	} else {
+		res, err = x.overHTTP1(&c.http1, ep)
+	}
+	x.entry.Upstream = x.e.now().Sub(x.entry.Time)
+	if err == nil && x.body != nil {
+		x.body.settle()
+	}
+	return res, err
+}
+
+// overHTTP2 tells which version the endpoint is asked by. gRPC needs HTTP/2 whatever the port is said
+// to speak; switching to another protocol needs HTTP/1.1.
+func (x *exchange) overHTTP2() bool {
 	if x.upgrade != "" {
 		return false
 	}
@@ -44,76 +57,65 @@ func (x *exchange) http2() bool {
 	case "h2c", "grpc":
 		return true
 	}
-	return x.grpc && x.r.ProtoMajor == 2
+	return x.grpc && x.r.Major == 2
 }
 
-func (x *exchange) outRequest(ep *table.Endpoint) *http.Request {
-	r := x.r
-	out := &http.Request{
-		Method: r.Method,
-		URL: &url.URL{
-			Scheme: "http", Host: ep.Address(x.call.Port).String(),
-			Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery,
-		},
-		Host:          r.Host,
-		Header:        x.header,
-		ContentLength: r.ContentLength,
-		Trailer:       r.Trailer,
-		Body:          http.NoBody,
+// prepare makes the request for the next attempt ready.
+func (x *exchange) prepare() {
+	out, r := &x.out, x.r
+	out.Now = x.entry.Time
+	out.Method, out.Target, out.Header, out.Length = r.Method, r.Target, x.header, r.Length
+	out.Upgrade, out.Expects = x.upgrade != "", r.Expects
+	if route := x.call.Route; route != nil && route.StripPrefix {
+		out.Target = stripPrefix(r.Target, r.Path, route.Path)
 	}
-	if route := x.call.Route; route != nil {
-		if route.StripPrefix {
-			stripPrefix(out.URL, route.Path)
-		}
-		if host := x.header.Get("Host"); host != "" {
-			out.Host = host
-		}
-	}
+	out.Body, out.Here, out.Trailer = nil, 0, nil
 	if x.body != nil {
-		out.Body = x.body.body()
-		if x.http2() {
-			out.Body = newLeaver(out.Body)
+		out.Body, out.Trailer = x.body.body(), r.Body.Trailer
+		if n, whole := r.Body.Buffered(); whole && n > 0 && x.entry.Attempts == 1 {
+			out.Here = n
 		}
-	} else {
-		out.ContentLength = 0
 	}
-	return out
 }
 
-// interim passes 1xx answers on, such as early hints, as long as the exchange waits for the final one.
-type interim struct {
-	mu    sync.Mutex
-	w     http.ResponseWriter
-	ended bool
+// overHTTP1 asks on a connection that is there or on a new one. One that was used before may have been
+// closed by the endpoint meanwhile: that is no failure of the endpoint.
+func (x *exchange) overHTTP1(pool *http1.Pool, ep *table.Endpoint) (*message.Response, error) {
+	fresh := false
+	for {
+		var c *http1.Conn
+		if !fresh {
+			c = pool.Get(x.call.Port, x.out.Now)
+		}
+		if c == nil {
+			conn, err := x.e.connector.Dial(x.context(), ep, x.call.Port)
+			if err != nil {
+				return nil, err
+			}
+			c = http1.NewConn(pool, x.call.Port, conn)
+		}
+		res, err := c.RoundTrip(&x.out)
+		var failed *http1.Failed
+		if err == nil || !errors.As(err, &failed) || !failed.Reused || x.ended() != nil {
+			return res, err
+		}
+		if !failed.Unsent && (!idempotent(x.r.Method) || x.upgrade != "") || x.body != nil && !x.body.rewind() {
+			return nil, err
+		}
+		fresh = !failed.Unsent
+		here := x.out.Here
+		x.prepare()
+		if failed.Unsent {
+			x.out.Here = here
+		}
+		x.out.Now = time.Now()
+	}
 }
 
-func (i *interim) pass(code int, header textproto.MIMEHeader) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.ended || code == http.StatusContinue {
-		// The server itself asks the client to continue, when the body is first read.
-		return nil
-	}
-	h := i.w.Header()
-	saved := make(http.Header, len(h))
-	for k, v := range h {
-		saved[k] = v
-	}
-	for k, v := range header {
-		h[k] = v
-	}
-	i.w.WriteHeader(code)
-	clear(h)
-	for k, v := range saved {
-		h[k] = v
-	}
-	return nil
-}
-
-func (i *interim) end() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.ended = true
+// interim passes 1xx answers on, such as early hints.
+func (x *exchange) interim(status int, h message.Header) error {
+	x.answer.Header = copyAnswer(x.answer.Header[:0], h)
+	return x.c.Interim(status, x.answer.Header)
 }
 
 // errAnswer says that an endpoint answered with what can't be passed on.

@@ -6,52 +6,49 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"strings"
 	"sync"
 
-	"golang.org/x/net/http/httpguts"
+	"github.com/marucloud/maru/traffic/message"
 )
+
+// streamBuffer is for what stays open for long and mostly says nothing.
+const streamBuffer = 4 << 10
 
 // switchProtocols passes on the agreement to speak another protocol, and carries that one until both
 // sides are done.
-func (x *exchange) switchProtocols(res *http.Response) error {
+func (x *exchange) switchProtocols(res *message.Response) error {
+	service := res.Switched()
 	to := ""
-	if httpguts.HeaderValuesContainsToken(res.Header["Connection"], "Upgrade") {
+	if res.Header.HasToken("Connection", "Upgrade") {
 		to = res.Header.Get("Upgrade")
 	}
-	service, ok := res.Body.(io.ReadWriteCloser)
-	if !ok || x.upgrade == "" || !strings.EqualFold(to, x.upgrade) {
-		res.Body.Close()
+	if x.upgrade == "" || !message.Equal(to, x.upgrade) {
+		service.Close()
 		return fmt.Errorf("%w: it switched to %q when %q was asked for", errAnswer, to, x.upgrade)
 	}
 	if x.clock != nil {
 		x.clock.stop()
 	}
-	conn, buffered, err := http.NewResponseController(x.w).Hijack()
+	x.entry.Status = res.Status
+	h := copyAnswer(x.answer.Header[:0], res.Header)
+	h.Add("Connection", "Upgrade")
+	h.Add("Upgrade", to)
+	x.answer.Header = h
+	conn, client, err := x.c.Switch(h)
 	if err != nil {
 		service.Close()
-		return fmt.Errorf("%w: %w", errAnswer, err)
+		x.entry.Error = errClientGone.Error()
+		x.cut = true
+		return nil //nolint:nilerr // the client's is the only side that could be told
 	}
-	x.entry.Status = res.StatusCode
 	release := x.e.streams.add(func() { conn.Close(); service.Close() })
 	defer release()
-	h := make(http.Header, len(res.Header))
-	copyAnswer(h, res.Header)
-	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{to}
-	head := &http.Response{StatusCode: res.StatusCode, ProtoMajor: 1, ProtoMinor: 1, Header: h}
-	if err := errors.Join(head.Write(buffered), buffered.Flush()); err != nil {
-		x.entry.Error = errClientGone.Error()
-		conn.Close()
-		service.Close()
-		return nil
-	}
-	x.entry.In, x.entry.Out = carry(conn, buffered.Reader, service)
+	x.entry.In, x.entry.Out = carry(conn, client, service)
 	return nil
 }
 
 // carry copies both ways until both have ended, or one has failed.
-func carry(client net.Conn, fromClient io.Reader, service io.ReadWriteCloser) (in, out int64) {
+func carry(client net.Conn, fromClient io.Reader, service net.Conn) (in, out int64) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var err error

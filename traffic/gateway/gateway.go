@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marucloud/maru/traffic/forward"
+	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/table"
 )
@@ -83,18 +83,16 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// ServeHTTP carries a request to the service that its host and path lead to.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Serve carries a request to the service that its host and path lead to.
+func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	call := forward.Call{Door: forward.Gateway}
-	host := forward.HostOf(r)
-	if r.Method == http.MethodConnect {
-		g.engine.Refuse(w, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
-		return
+	host := message.HostName(r.Host)
+	if r.Method == "CONNECT" {
+		return g.engine.Refuse(c, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
 	}
-	m, ok := g.table.Route(host, r.URL.Path)
+	m, ok := g.table.Route(host, r.Path)
 	if !ok {
-		g.engine.Refuse(w, r, call, forward.NoRoute(host))
-		return
+		return g.engine.Refuse(c, r, call, forward.NoRoute(host))
 	}
 	call.Service, call.Route, call.Port = m.Service, &m.Route, m.Route.Port
 	if call.Port == 0 {
@@ -102,10 +100,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case !table.Allowed(nil, m.Service):
-		g.engine.Refuse(w, r, call, forward.NotAllowed(m.Service.ID.Service, table.Gateway))
+		return g.engine.Refuse(c, r, call, forward.NotAllowed(m.Service.ID.Service, table.Gateway))
 	case call.Port == 0:
-		g.engine.Refuse(w, r, call, forward.NoPort(m.Service.ID.Service))
-	default:
-		g.engine.Serve(w, r, call)
+		return g.engine.Refuse(c, r, call, forward.NoPort(m.Service.ID.Service))
 	}
+	return g.engine.Serve(c, r, call)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/forward"
+	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/relay"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/sniff"
@@ -49,7 +49,6 @@ type Mesh struct {
 	engine *forward.Engine
 	log    *slog.Logger
 	server *serve.Server
-	queue  *serve.Queue
 	limit  *serve.Limiter
 }
 
@@ -58,8 +57,8 @@ func New(cfg Config, t *table.Table, engine *forward.Engine, log *slog.Logger) *
 	if cfg.Original == nil {
 		cfg.Original = Original
 	}
-	m := &Mesh{cfg: cfg, table: t, engine: engine, log: log, queue: serve.NewQueue(&net.TCPAddr{}), limit: serve.NewLimiter(mostCalls)}
-	m.server = serve.New(serve.Config{Handler: m, ConnContext: withCall, Idle: idle}, log)
+	m := &Mesh{cfg: cfg, table: t, engine: engine, log: log, limit: serve.NewLimiter(mostCalls)}
+	m.server = serve.New(serve.Config{Handler: m, Idle: idle}, log)
 	return m
 }
 
@@ -76,7 +75,6 @@ func (m *Mesh) Run(ctx context.Context) error {
 		})
 	}
 	group.Go(accepting.Wait)
-	group.Go(func() error { return m.server.Serve(m.queue) })
 	group.Go(func() error {
 		<-serving.Done()
 		for _, l := range m.cfg.Listeners {
@@ -88,38 +86,17 @@ func (m *Mesh) Run(ctx context.Context) error {
 		})
 		defer timer.Stop()
 		m.server.Drain(limit, m.cfg.Linger)
-		m.queue.Close()
 		calls.Wait()
 		return err
 	})
 	return group.Wait()
 }
 
-// call is what is known of a connection: where it goes and who began it.
+// call is what is known of a connection: where it goes, and who began it from where.
 type call struct {
-	net.Conn
-	to      netip.AddrPort
-	caller  *table.Endpoint
-	tracked func()
-	leave   func()
-}
-
-// Tracked is called when the server knows of the connection.
-func (c *call) Tracked() { c.tracked() }
-
-// Close closes the connection and counts it out.
-func (c *call) Close() error {
-	c.leave()
-	return c.Conn.Close()
-}
-
-type callKey struct{}
-
-func withCall(ctx context.Context, c net.Conn) context.Context {
-	if call, ok := c.(*call); ok {
-		return context.WithValue(ctx, callKey{}, call)
-	}
-	return ctx
+	to     netip.AddrPort
+	from   netip.Addr
+	caller *table.Endpoint
 }
 
 func (m *Mesh) begin(ctx context.Context, conn net.Conn) func() {
@@ -136,79 +113,71 @@ func (m *Mesh) accept(ctx context.Context, conn net.Conn, release func()) {
 		conn.Close()
 		return
 	}
-	first, c := m.introduce(ctx, conn)
-	if c != nil && first == nil {
-		c.tracked, c.leave = release, leave
-		if m.queue.Put(c) {
-			return
-		}
-	}
-	release()
-	defer leave()
-	defer conn.Close()
-	if first != nil {
-		m.tunnel(ctx, first, c)
+	first, speaks, c := m.introduce(ctx, conn)
+	switch {
+	case c == nil:
+		release()
+		leave()
+		conn.Close()
+	case speaks == sniff.Other:
+		release()
+		defer leave()
+		m.tunnel(ctx, conn, first, c)
+	default:
+		m.server.Take(serve.Conn{Conn: conn, First: first, Origin: c, End: func() { release(); leave() }})
 	}
 }
 
-// introduce finds out who calls whom, and gives the connection as it is when it speaks no HTTP. A nil
-// call is none.
-func (m *Mesh) introduce(ctx context.Context, conn net.Conn) (plain *sniff.Conn, c *call) {
+// introduce finds out who calls whom, and what the connection speaks. A nil call is none.
+func (m *Mesh) introduce(ctx context.Context, conn net.Conn) (first []byte, speaks sniff.Protocol, c *call) {
 	to, err := m.cfg.Original(conn)
 	if err != nil {
 		m.log.Debug("connection to the mesh from nowhere", "error", err)
-		return nil, nil
+		return nil, 0, nil
 	}
 	callee, ok := m.table.Virtual(to.Addr())
 	if !ok {
-		return nil, nil
+		return nil, 0, nil
 	}
-	caller, ok := m.table.AwaitCaller(ctx, serve.Source(conn), m.cfg.Introduce)
+	from := serve.Source(conn)
+	caller, ok := m.table.AwaitCaller(ctx, from, m.cfg.Introduce)
 	if !ok {
 		m.log.Debug("call from an address that is no instance's", "from", conn.RemoteAddr(), "service", callee.ID)
-		return nil, nil
+		return nil, 0, nil
 	}
-	first, speaks, err := sniff.Wrap(conn, firstWords)
+	first, speaks, err = sniff.Read(conn, firstWords)
 	if err != nil {
-		return nil, nil
+		return nil, 0, nil
 	}
-	c = &call{Conn: first, to: to, caller: caller}
-	if speaks == sniff.Other {
-		return first, c
-	}
-	return nil, c
+	return first, speaks, &call{to: to, from: from, caller: caller}
 }
 
-// ServeHTTP carries one call. Who the addresses are and what the policy says is asked for each, as it
+// Serve carries one call. Who the addresses are and what the policy says is asked for each, as it
 // may change while a connection lasts.
-func (m *Mesh) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c, ok := r.Context().Value(callKey{}).(*call)
+func (m *Mesh) Serve(client message.Client, r *message.Request) error {
+	c, ok := r.Origin.(*call)
 	if !ok {
-		http.Error(w, "this is no call from service to service", http.StatusBadRequest)
-		return
+		return m.engine.Refuse(client, r, forward.Call{Door: forward.Mesh}, forward.BadRequest("This is no call from service to service."))
 	}
 	out := forward.Call{Door: forward.Mesh, Port: c.to.Port(), Caller: c.caller}
-	if now, ok := m.table.Caller(serve.Source(c.Conn)); ok {
+	if now, ok := m.table.Caller(c.from); ok {
 		out.Caller = now
 	}
 	if out.Service, ok = m.table.Virtual(c.to.Addr()); !ok {
-		m.engine.Refuse(w, r, out, forward.NoRoute(forward.HostOf(r)))
-		return
+		return m.engine.Refuse(client, r, out, forward.NoRoute(message.HostName(r.Host)))
 	}
 	caller, callee := out.Caller.Service, out.Service
 	switch {
 	case !table.Allowed(caller, callee):
-		m.engine.Refuse(w, r, out, forward.NotAllowed(callee.ID.Service, caller.ID.Service))
-	case r.Method == http.MethodConnect:
-		m.engine.Refuse(w, r, out, forward.BadRequest("The mesh carries no CONNECT requests."))
-	default:
-		m.engine.Serve(w, r, out)
+		return m.engine.Refuse(client, r, out, forward.NotAllowed(callee.ID.Service, caller.ID.Service))
+	case r.Method == "CONNECT":
+		return m.engine.Refuse(client, r, out, forward.BadRequest("The mesh carries no CONNECT requests."))
 	}
+	return m.engine.Serve(client, r, out)
 }
 
 // tunnel carries a connection that does not speak HTTP although its port is said to.
-func (m *Mesh) tunnel(ctx context.Context, conn *sniff.Conn, c *call) {
-	first, client := conn.Take()
+func (m *Mesh) tunnel(ctx context.Context, client net.Conn, first []byte, c *call) {
 	defer client.Close()
 	caller := c.caller
 	callee, ok := m.table.Virtual(c.to.Addr())
@@ -216,12 +185,12 @@ func (m *Mesh) tunnel(ctx context.Context, conn *sniff.Conn, c *call) {
 		return
 	}
 	entry := accesslog.Entry{
-		Time: time.Now(), Door: forward.Mesh, Protocol: "tcp", Client: serve.Source(client),
+		Time: time.Now(), Door: forward.Mesh, Protocol: "tcp", Client: c.from,
 		Caller: caller.Instance, Service: callee.ID,
 	}
 	defer func() {
 		entry.Duration = time.Since(entry.Time)
-		m.cfg.AccessLog.Write(entry)
+		m.cfg.AccessLog.Write(&entry)
 	}()
 	if !table.Allowed(caller.Service, callee) {
 		entry.Error = caller.Service.ID.Service + " may not call " + callee.ID.Service

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
@@ -39,7 +37,6 @@ type Ports struct {
 	engine *forward.Engine
 	log    *slog.Logger
 	server *serve.Server
-	queue  *serve.Queue
 
 	mu     sync.Mutex
 	claims map[place][]claim // in the order in which they came
@@ -64,10 +61,10 @@ type claim struct {
 // New makes the ports and has the table tell of those that are wished for.
 func New(cfg Config, t *table.Table, engine *forward.Engine, log *slog.Logger) *Ports {
 	p := &Ports{
-		cfg: cfg, table: t, engine: engine, log: log, queue: serve.NewQueue(&net.TCPAddr{}),
+		cfg: cfg, table: t, engine: engine, log: log,
 		claims: map[place][]claim{}, dirty: map[place]struct{}{}, wake: make(chan struct{}, 1),
 	}
-	p.server = serve.New(serve.Config{Handler: p, ConnContext: withTarget}, log)
+	p.server = serve.New(serve.Config{Handler: p}, log)
 	t.Observe(p.observe)
 	return p
 }
@@ -157,8 +154,6 @@ func (p *Ports) holder(at place) (claim, bool) {
 func (p *Ports) Run(ctx context.Context) error {
 	limit, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
-	var serving errgroup.Group
-	serving.Go(func() error { return p.server.Serve(p.queue) })
 	k := keeper{p: p, limit: limit, open: map[place]*opened{}, retry: map[place]int{}}
 	k.run(ctx)
 	timer := time.AfterFunc(p.cfg.Drain, func() {
@@ -166,7 +161,6 @@ func (p *Ports) Run(ctx context.Context) error {
 	})
 	defer timer.Stop()
 	p.server.Drain(limit, p.cfg.Linger)
-	p.queue.Close()
 	k.carrying.Wait()
-	return serving.Wait()
+	return nil
 }

@@ -3,12 +3,12 @@ package publish
 import (
 	"context"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/forward"
+	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/relay"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/sniff"
@@ -18,25 +18,6 @@ import (
 // firstWords is how long a connection to a port that speaks HTTP may be silent before it is taken
 // for HTTP.
 const firstWords = 5 * time.Second
-
-// target is a connection with the place that it came to.
-type target struct {
-	net.Conn
-	at      place
-	tracked func()
-}
-
-// Tracked is called when the server knows of the connection.
-func (t *target) Tracked() { t.tracked() }
-
-type targetKey struct{}
-
-func withTarget(ctx context.Context, c net.Conn) context.Context {
-	if t, ok := c.(*target); ok {
-		return context.WithValue(ctx, targetKey{}, t.at)
-	}
-	return ctx
-}
 
 // accepter gives what is done with a connection to a place.
 func (p *Ports) accepter(ctx context.Context, at place) func(net.Conn) func() {
@@ -58,34 +39,31 @@ func (p *Ports) accept(ctx context.Context, conn net.Conn, at place, release fun
 		p.carry(ctx, conn, nil, c)
 		return
 	}
-	first, speaks, err := sniff.Wrap(conn, firstWords)
+	first, speaks, err := sniff.Read(conn, firstWords)
 	switch {
 	case err != nil:
 		release()
 		conn.Close()
 	case speaks == sniff.Other:
 		release()
-		start, client := first.Take()
-		p.carry(ctx, client, start, c)
-	case !p.queue.Put(&target{first, at, release}):
-		release()
-		conn.Close()
+		p.carry(ctx, conn, first, c)
+	default:
+		p.server.Take(serve.Conn{Conn: conn, First: first, Origin: at, End: release})
 	}
 }
 
-// ServeHTTP carries a request that came to a published port.
-func (p *Ports) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	at, _ := r.Context().Value(targetKey{}).(place)
+// Serve carries a request that came to a published port.
+func (p *Ports) Serve(client message.Client, r *message.Request) error {
+	at, _ := r.Origin.(place)
 	c, ok := p.holder(at)
 	call := forward.Call{Door: forward.Published, Service: c.service, Port: c.target}
 	switch {
 	case !ok:
-		p.engine.Refuse(w, r, forward.Call{Door: forward.Published}, forward.NoRoute(forward.HostOf(r)))
-	case r.Method == http.MethodConnect:
-		p.engine.Refuse(w, r, call, forward.BadRequest("CONNECT requests are not carried."))
-	default:
-		p.engine.Serve(w, r, call)
+		return p.engine.Refuse(client, r, forward.Call{Door: forward.Published}, forward.NoRoute(message.HostName(r.Host)))
+	case r.Method == "CONNECT":
+		return p.engine.Refuse(client, r, call, forward.BadRequest("CONNECT requests are not carried."))
 	}
+	return p.engine.Serve(client, r, call)
 }
 
 // carry carries a connection as it is.
@@ -101,5 +79,5 @@ func (p *Ports) carry(ctx context.Context, client net.Conn, first []byte, c clai
 		ep.Done()
 	}
 	entry.Duration = time.Since(entry.Time)
-	p.cfg.AccessLog.Write(entry)
+	p.cfg.AccessLog.Write(&entry)
 }

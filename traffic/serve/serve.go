@@ -1,127 +1,120 @@
 // Package serve is an HTTP server that stops without failing a request: HTTP/1.1, HTTP/2 over TLS
-// and HTTP/2 by prior knowledge, on any number of listeners.
+// and HTTP/2 by prior knowledge, on any number of listeners. HTTP/1.1 is Maru's own (traffic/http1);
+// a connection that turns out to speak HTTP/2 is given to net/http. Both have the same handler.
 package serve
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/http1"
+	"github.com/marucloud/maru/traffic/message"
 )
 
 // Config says how a server treats its connections.
 type Config struct {
-	Handler     http.Handler
-	TLS         *tls.Config // for listeners given to ServeTLS
-	ConnContext func(ctx context.Context, c net.Conn) context.Context
-	Idle        time.Duration // an idle connection is closed after this; 0: 3 minutes
+	Handler message.Handler
+	TLS     *tls.Config   // for listeners given to ServeTLS
+	Idle    time.Duration // an idle connection is closed after this; 0: 3 minutes
 }
 
 const (
-	readHeader    = 30 * time.Second
-	defaultIdle   = 3 * time.Minute
-	headerBytes   = 128 << 10
-	streams       = 250
-	streamWindow  = 512 << 10
-	connectWindow = 1 << 20
+	readHeader  = 30 * time.Second
+	defaultIdle = 3 * time.Minute
+	headerBytes = 128 << 10
 )
 
 // Server serves until it is drained.
 type Server struct {
-	http     *http.Server
-	draining atomic.Bool
+	cfg   Config
+	http1 *http1.Server
+	http2 *http2
 
-	mu    sync.Mutex
-	conns int
-	empty chan struct{} // closed when draining and no connection is left
+	mu       sync.Mutex
+	draining bool
+	conns    int
+	empty    chan struct{} // closed when draining and no connection is left
 }
 
 // New makes a server. It starts nothing.
 func New(cfg Config, log *slog.Logger) *Server {
-	s := &Server{empty: make(chan struct{})}
 	if cfg.Idle == 0 {
 		cfg.Idle = defaultIdle
 	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	s.http = &http.Server{
-		Handler:           s.wrap(cfg.Handler, log),
-		TLSConfig:         cfg.TLS,
-		ReadHeaderTimeout: readHeader,
-		IdleTimeout:       cfg.Idle,
-		MaxHeaderBytes:    headerBytes,
-		ConnState:         s.track,
-		ConnContext:       cfg.ConnContext,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		Protocols:         protocols,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          streams,
-			MaxReceiveBufferPerStream:     streamWindow,
-			MaxReceiveBufferPerConnection: connectWindow,
-			SendPingTimeout:               time.Minute,
-		},
-	}
+	s := &Server{cfg: cfg, empty: make(chan struct{})}
+	s.http1 = http1.NewServer(http1.Config{Handler: cfg.Handler, Idle: cfg.Idle, Header: readHeader, HeaderBytes: headerBytes}, log)
+	s.http2 = newHTTP2(s, log)
 	return s
 }
 
-// Serve answers connections of l in the clear until l is closed, which is no error.
-func (s *Server) Serve(l net.Listener) error { return ended(s.http.Serve(l)) }
+// Serve answers connections of l in the clear until l is closed, which is no error. Those that are
+// open then live on until the server is drained.
+func (s *Server) Serve(l net.Listener) error { return s.accept(l, nil) }
 
-// ServeTLS answers connections of l by TLS until l is closed, which is no error.
-func (s *Server) ServeTLS(l net.Listener) error { return ended(s.http.ServeTLS(l, "", "")) }
+// ServeTLS is Serve by TLS.
+func (s *Server) ServeTLS(l net.Listener) error { return s.accept(l, s.cfg.TLS) }
 
-func ended(err error) error {
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return maru.Errorf(maru.Unavailable, "serve HTTP: %w", err)
-}
-
-// wrap tells clients, while the server drains, to send further requests on a new connection:
-// "Connection: close" by HTTP/1.1, which by HTTP/2 becomes GOAWAY. A panic is the operator's to see.
-func (s *Server) wrap(next http.Handler, log *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.draining.Load() {
-			w.Header().Set("Connection", "close")
-		}
-		defer func() {
-			if p := recover(); p != nil {
-				if p != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
-					log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
-				}
-				panic(http.ErrAbortHandler)
+func (s *Server) accept(l net.Listener, secure *tls.Config) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var running sync.WaitGroup // Drain waits for them by its own count
+	return Accept(ctx, l, &running, func(c net.Conn) func() {
+		release := s.Hold()
+		return func() {
+			if secure != nil {
+				s.takeTLS(tls.Server(c, secure), release)
+				return
 			}
-		}()
-		next.ServeHTTP(w, r)
+			s.Take(Conn{Conn: c, End: release})
+		}
 	})
 }
 
-func (s *Server) track(c net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		s.mu.Lock()
-		s.conns++
-		s.mu.Unlock()
-		if held, ok := c.(interface{ Tracked() }); ok {
-			held.Tracked()
-		}
-	case http.StateClosed, http.StateHijacked:
-		s.forget()
-	}
+// Conn is a connection that was accepted elsewhere.
+type Conn struct {
+	net.Conn
+	First  []byte // what was read from it already
+	Origin any    // what requests are told of where they come from
+	End    func() // called when it is over
 }
 
-// Hold counts a connection that will, or may, be given to the server: while it is looked at the
-// server is not idle. Release it when the server's listener has it, or when it goes elsewhere.
+// Take serves a connection in the clear. It returns when the connection is over, or lives on by HTTP/2.
+func (s *Server) Take(c Conn) {
+	other := s.http1.Serve(http1.Accepted{Conn: c.Conn, First: c.First, Origin: c.Origin})
+	if other != nil && s.http2.take(&handed{Conn: other, origin: c.Origin}, c.End) {
+		return
+	}
+	c.Conn.Close()
+	c.End()
+}
+
+// takeTLS is Take for a connection by TLS.
+func (s *Server) takeTLS(c *tls.Conn, end func()) {
+	limit, cancel := context.WithTimeoutCause(context.Background(), readHeader, fmt.Errorf("TLS handshake not done after %s", readHeader))
+	err := c.HandshakeContext(limit)
+	cancel()
+	switch {
+	case err != nil:
+	case c.ConnectionState().NegotiatedProtocol == "h2":
+		if s.http2.take(c, end) {
+			return
+		}
+	default:
+		s.http1.Serve(http1.Accepted{Conn: c, TLS: true})
+	}
+	c.Close()
+	end()
+}
+
+// Hold counts a connection in that is, or may be, the server's: while it is looked at the server is
+// not idle. Release it when the connection is over or goes elsewhere.
 func (s *Server) Hold() (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +130,7 @@ func (s *Server) forget() {
 }
 
 func (s *Server) checkEmpty() {
-	if s.draining.Load() && s.conns == 0 {
+	if s.draining && s.conns == 0 {
 		select {
 		case <-s.empty:
 		default:
@@ -147,14 +140,19 @@ func (s *Server) checkEmpty() {
 }
 
 // Draining tells whether Drain was called.
-func (s *Server) Draining() bool { return s.draining.Load() }
+func (s *Server) Draining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
 
 // Drain finishes what is in flight. Call it when nothing is accepted any more. Idle connections stay open for
 // linger, since a client may be about to use one; whoever does is asked to go elsewhere. What is
 // still in flight when ctx ends is cut.
 func (s *Server) Drain(ctx context.Context, linger time.Duration) {
 	s.mu.Lock()
-	s.draining.Store(true)
+	s.draining = true
+	s.http1.Drain()
 	s.checkEmpty()
 	s.mu.Unlock()
 	timer := time.NewTimer(linger)
@@ -164,7 +162,18 @@ func (s *Server) Drain(ctx context.Context, linger time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	if s.http.Shutdown(ctx) != nil {
-		s.http.Close()
+	s.http1.CloseIdle()
+	gone := s.http2.end(ctx)
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+		s.http1.Close()
+		s.http2.close()
 	}
+	<-gone
+}
+
+// ended tells whether an error says no more than that a listener or server was closed.
+func ended(err error) bool {
+	return errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
 }

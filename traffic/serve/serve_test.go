@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -12,9 +11,22 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/marucloud/maru/traffic/message"
 )
 
-func start(t *testing.T, h http.HandlerFunc) (s *Server, l net.Listener) {
+// handler answers with what it gives.
+type handler func(c message.Client, r *message.Request) string
+
+func (h handler) Serve(c message.Client, r *message.Request) error {
+	body := h(c, r)
+	if err := c.Begin(&message.Response{Status: 200, Length: int64(len(body))}); err != nil {
+		return err
+	}
+	return errors.Join(c.Write([]byte(body)), c.End(nil))
+}
+
+func start(t *testing.T, h handler) (s *Server, l net.Listener) {
 	t.Helper()
 	s = New(Config{Handler: h}, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -47,7 +59,7 @@ func get(t *testing.T, client *http.Client, l net.Listener) (body string, closes
 }
 
 func TestDrainOfIdleServerIsAtOnce(t *testing.T) {
-	s, l := start(t, func(http.ResponseWriter, *http.Request) {})
+	s, l := start(t, func(message.Client, *message.Request) string { return "" })
 	l.Close()
 	began := time.Now()
 	s.Drain(t.Context(), time.Minute)
@@ -60,12 +72,12 @@ func TestDrainOfIdleServerIsAtOnce(t *testing.T) {
 // and asked to go.
 func TestDrainFinishes(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	s, l := start(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
+	s, l := start(t, func(_ message.Client, r *message.Request) string {
+		if r.Path == "/slow" {
 			close(entered)
 			<-release
 		}
-		fmt.Fprint(w, "done")
+		return "done"
 	})
 	idle := &http.Client{Transport: &http.Transport{}}
 	if body, closes := get(t, idle, l); body != "done" || closes {
@@ -90,7 +102,7 @@ func TestDrainFinishes(t *testing.T) {
 		defer close(drained)
 		s.Drain(t.Context(), time.Minute)
 	}()
-	for !s.draining.Load() {
+	for !s.Draining() {
 		continue
 	}
 	if body, closes := get(t, idle, l); body != "done" || !closes {
@@ -103,9 +115,10 @@ func TestDrainFinishes(t *testing.T) {
 
 func TestDrainCutsInTheEnd(t *testing.T) {
 	entered := make(chan struct{})
-	s, l := start(t, func(w http.ResponseWriter, r *http.Request) {
+	s, l := start(t, func(c message.Client, _ *message.Request) string {
 		close(entered)
-		<-r.Context().Done()
+		<-c.Context().Done()
+		return ""
 	})
 	failed := make(chan error)
 	go func() {
@@ -126,42 +139,24 @@ func TestDrainCutsInTheEnd(t *testing.T) {
 
 // TestHoldKeepsServerUp: a connection that is still looked at is served by a server that drains.
 func TestHoldKeepsServerUp(t *testing.T) {
-	s := New(Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "done") })}, slog.New(slog.DiscardHandler))
-	q := NewQueue(&net.TCPAddr{})
-	served := make(chan error)
-	go func() { served <- s.Serve(q) }()
+	s := New(Config{Handler: handler(func(message.Client, *message.Request) string { return "done" })}, slog.New(slog.DiscardHandler))
 	release := s.Hold()
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
 		s.Drain(t.Context(), time.Minute)
 	}()
-	for !s.draining.Load() {
+	for !s.Draining() {
 		continue
 	}
 	client, server := net.Pipe()
-	if !q.Put(&held{server, release}) {
-		t.Fatal("closed")
-	}
+	go s.Take(Conn{Conn: server, End: release})
 	go func() { _, _ = io.WriteString(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n") }()
 	if all, err := io.ReadAll(client); err != nil || len(all) == 0 {
 		t.Fatal(string(all), err)
 	}
 	<-drained
-	if err := <-served; err != nil {
-		t.Fatal(err)
-	}
-	if q.Put(nil) {
-		t.Fatal("taken after the end")
-	}
 }
-
-type held struct {
-	net.Conn
-	tracked func()
-}
-
-func (h *held) Tracked() { h.tracked() }
 
 func TestLimiter(t *testing.T) {
 	l := NewLimiter(2)

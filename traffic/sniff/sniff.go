@@ -67,43 +67,10 @@ func afterMethod(target []byte) Protocol {
 // permits other tokens, but nobody sends them, and text protocols begin with lower case words.
 func methodByte(c byte) bool { return c >= 'A' && c <= 'Z' || c == '-' || c == '_' }
 
-// Conn is a connection whose first bytes were read and are read again.
-type Conn struct {
-	net.Conn
-	start []byte
-}
-
-// Read gives the first bytes again, then what follows.
-func (c *Conn) Read(p []byte) (int, error) {
-	if len(c.start) > 0 {
-		n := copy(p, c.start)
-		if c.start = c.start[n:]; len(c.start) == 0 {
-			c.start = nil // and what it is a part of
-		}
-		return n, nil
-	}
-	return c.Conn.Read(p)
-}
-
-// CloseWrite ends the sending half.
-func (c *Conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
-
-// Take gives the first bytes, which are then not read again, and the connection beneath.
-func (c *Conn) Take() ([]byte, net.Conn) {
-	start := c.start
-	c.start = nil
-	return start, c.Conn
-}
-
-// Wrap reads the first bytes of c, for at most patience, until they tell what is spoken. A client
-// that says nothing in that time is taken for HTTP/1: with HTTP a client speaks first, and some
-// connect ahead of need.
-func Wrap(c net.Conn, patience time.Duration) (*Conn, Protocol, error) {
+// Read reads the first bytes of c, for at most patience, until they tell what is spoken, and gives
+// them. A client that says nothing in that time is taken for HTTP/1: with HTTP a client speaks first,
+// and some connect ahead of need.
+func Read(c net.Conn, patience time.Duration) ([]byte, Protocol, error) {
 	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, Other, err
 	}
@@ -124,6 +91,6 @@ func Wrap(c net.Conn, patience time.Duration) (*Conn, Protocol, error) {
 		default:
 			continue
 		}
-		return &Conn{Conn: c, start: buf}, p, c.SetReadDeadline(time.Time{})
+		return buf, p, c.SetReadDeadline(time.Time{})
 	}
 }

@@ -71,7 +71,7 @@ func FuzzClassify(f *testing.F) {
 	})
 }
 
-func TestWrapGivesBytesBack(t *testing.T) {
+func TestReadGivesWhatItRead(t *testing.T) {
 	for _, text := range []string{"GET / HTTP/1.1\r\n\r\n", preface, "\x16\x03\x01", "GE"} {
 		synctest.Test(t, func(t *testing.T) {
 			client, server := net.Pipe()
@@ -82,29 +82,29 @@ func TestWrapGivesBytesBack(t *testing.T) {
 				time.Sleep(time.Minute) // longer than the other side's patience; a closed pipe takes no deadlines
 				client.Close()
 			}()
-			c, _, err := Wrap(server, time.Second)
+			first, _, err := Read(server, time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
-			all, err := io.ReadAll(c)
-			if string(all) != text || err != nil {
-				t.Fatalf("%q %v", all, err)
+			rest, err := io.ReadAll(server)
+			if string(first)+string(rest) != text || err != nil {
+				t.Fatalf("%q, then %q %v", first, rest, err)
 			}
 		})
 	}
 }
 
-func TestWrapOfTheSilent(t *testing.T) {
+func TestReadOfTheSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		began := time.Now()
-		c, p, err := Wrap(server, time.Second)
-		if err != nil || p != HTTP1 || time.Since(began) != time.Second {
+		first, p, err := Read(server, time.Second)
+		if err != nil || len(first) > 0 || p != HTTP1 || time.Since(began) != time.Second {
 			t.Fatal(p, err)
 		}
-		c.Close()
+		server.Close()
 		client.Close()
-		if _, _, err := Wrap(server, time.Second); err == nil {
+		if _, _, err := Read(server, time.Second); err == nil {
 			t.Fatal("closed connection")
 		}
 	})
