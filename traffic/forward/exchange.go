@@ -36,6 +36,7 @@ type exchange struct {
 	body     *replay // nil without a body
 	parent   string  // traceparent, when the request had none
 	tried    []*table.Endpoint
+	gap      connect.Gap
 	entry    accesslog.Entry
 
 	out     http1.Outgoing
@@ -157,13 +158,12 @@ func (x *exchange) ended() error {
 
 // forward asks endpoints until one answers. The error says why none did.
 func (x *exchange) forward() error {
-	var gap connect.Gap
-	defer gap.End()
+	defer x.gap.End()
 	left := x.retries()
 	for {
 		ep := x.call.Service.Pick(x.tried)
 		if ep == nil {
-			if err := x.e.connector.Await(x.context(), x.call.Service, x.tried, &gap); err != nil {
+			if err := x.e.connector.Await(x.context(), x.call.Service, x.tried, &x.gap); err != nil {
 				return err
 			}
 			x.tried, left.connects = x.tried[:0], mostConnects
@@ -173,20 +173,24 @@ func (x *exchange) forward() error {
 		x.entry.Release, x.entry.Instance = ep.Release, ep.Instance
 		res, err := x.send(ep)
 		if err == nil {
-			gap.End()
-			defer ep.Done()
-			return x.respond(res)
+			x.gap.End()
+			return x.respondFrom(ep, res)
 		}
 		ep.Done()
 		if cause := x.ended(); cause != nil {
 			return cause
 		}
-		gap.Last = err
+		x.gap.Last = err
 		if !x.mayRetry(err, &left) {
 			return err
 		}
 		x.tried = append(x.tried, ep)
 	}
+}
+
+func (x *exchange) respondFrom(ep *table.Endpoint, res *message.Response) error {
+	defer ep.Done()
+	return x.respond(res)
 }
 
 // endBody leaves the request's body: what may still read it gets an error from here on. A read that

@@ -130,7 +130,7 @@ func (x *exchange) trusted() bool {
 
 func (x *exchange) setForwarded(out *message.Header, trusted bool) {
 	client, proto, host := x.r.Name, x.entry.Scheme, x.r.Host
-	element := x.join("for=", x.forwardedNode(), ";host=", quoted(host), ";proto=", proto)
+	element := x.join("for=", x.forwardedNode(), ";host=", x.quoted(host), ";proto=", proto)
 	if !trusted {
 		*out = append(*out,
 			message.Field{Name: "X-Forwarded-For", Value: client},
@@ -166,11 +166,20 @@ func (x *exchange) forwardedNode() string {
 }
 
 // quoted gives a host as a Forwarded value: with a port it needs quotes.
-func quoted(s string) string {
+func (x *exchange) quoted(s string) string {
 	if httpguts.ValidHeaderFieldName(s) {
 		return s
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return x.text(func(b []byte) []byte {
+		b = append(b, '"')
+		for i := range len(s) {
+			if s[i] == '"' || s[i] == '\\' {
+				b = append(b, '\\')
+			}
+			b = append(b, s[i])
+		}
+		return append(b, '"')
+	})
 }
 
 // upgradeOf gives the protocol that a request asks to switch to. HTTP/2 is not one: whoever knows of

@@ -95,21 +95,32 @@ func (x *exchange) overHTTP1(pool *http1.Pool, ep *table.Endpoint) (*message.Res
 			c = http1.NewConn(pool, x.call.Port, conn)
 		}
 		res, err := c.RoundTrip(&x.out)
-		var failed *http1.Failed
-		if err == nil || !errors.As(err, &failed) || !failed.Reused || x.ended() != nil {
-			return res, err
+		if err == nil {
+			return res, nil
 		}
-		if !failed.Unsent && (!idempotent(x.r.Method) || x.upgrade != "") || x.body != nil && !x.body.rewind() {
+		if fresh = x.onceMore(err); !fresh {
 			return nil, err
 		}
-		fresh = !failed.Unsent
-		here := x.out.Here
-		x.prepare()
-		if failed.Unsent {
-			x.out.Here = here
-		}
-		x.out.Now = time.Now()
 	}
+}
+
+// onceMore makes the request ready to be sent again on a new connection, if the error says that it was
+// the old one's that was at fault.
+func (x *exchange) onceMore(err error) bool {
+	var failed *http1.Failed
+	if !errors.As(err, &failed) || !failed.Reused || x.ended() != nil {
+		return false
+	}
+	if !failed.Unsent && (!idempotent(x.r.Method) || x.upgrade != "") || x.body != nil && !x.body.rewind() {
+		return false
+	}
+	here := x.out.Here
+	x.prepare()
+	if failed.Unsent {
+		x.out.Here = here
+	}
+	x.out.Now = time.Now()
+	return true
 }
 
 // interim passes 1xx answers on, such as early hints.

@@ -70,6 +70,7 @@ type Conn struct {
 	raw       syscall.RawConn
 	idleSince time.Time
 	used      bool
+	one       byte // to look into
 
 	in     buffer
 	out    buffer
@@ -193,7 +194,7 @@ func (c *Conn) write() error {
 // for the answer: what comes from here on is noticed, so that no read is tried for nothing.
 func (c *Conn) sendAndRead(fd uintptr) bool {
 	if !c.sent {
-		if c.used && !quiet(fd) {
+		if c.used && !quiet(fd, &c.one) {
 			c.err = errStale
 			return true
 		}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,12 +45,11 @@ func readSocket(fd uintptr, p []byte) (n int, again bool, err error) {
 }
 
 // quiet tells whether an idle connection is as it should be: open, and with nothing to read.
-func quiet(fd uintptr) bool {
-	var one [1]byte
+func quiet(fd uintptr, one *byte) bool {
 	for {
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if !errors.Is(err, unix.EINTR) {
-			return errors.Is(err, unix.EAGAIN)
+		_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(one)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EINTR {
+			return errno == unix.EAGAIN
 		}
 	}
 }

@@ -23,8 +23,8 @@ type host struct {
 
 // Route finds the route for a request: the most specific host first (exact, then the longest
 // wildcard, then any), in it the longest path prefix by whole segments. Hosts are in lower case and
-// without port.
-func (t *Table) Route(hostname, path string) (Match, bool) {
+// without port. What it gives is not to be changed.
+func (t *Table) Route(hostname, path string) (*Match, bool) {
 	hostname = strings.TrimSuffix(hostname, ".")
 	if len(hostname) <= 253 {
 		if m, ok := t.routeAt(hostname, path); ok && hostname != "" {
@@ -44,23 +44,23 @@ func (t *Table) Route(hostname, path string) (Match, bool) {
 	return t.routeAt("", path)
 }
 
-func (t *Table) routeAt(name, path string) (Match, bool) {
+func (t *Table) routeAt(name, path string) (*Match, bool) {
 	h, ok := t.hosts.get(name)
 	if !ok {
-		return Match{}, false
+		return nil, false
 	}
 	return h.match(path)
 }
 
-func (h *host) match(path string) (Match, bool) {
+func (h *host) match(path string) (*Match, bool) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for end := cut(path, h.depth); ; {
 		if m := h.paths[path[:end]]; len(m) > 0 {
-			return m[0], true
+			return &m[0], true // lists are replaced, never changed
 		}
 		if end == 0 {
-			return Match{}, false
+			return nil, false
 		}
 		end = strings.LastIndexByte(path[:end], '/')
 		if end < 0 {

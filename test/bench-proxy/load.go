@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+var requests = regexp.MustCompile(`(\d+) requests in`)
+
+// wrk puts load on an address and gives how many requests were answered.
+func wrk(ctx context.Context, address string, connections int, d time.Duration) (int, error) {
+	out, err := exec.CommandContext(ctx, "wrk", "-t1", "-c"+strconv.Itoa(connections), fmt.Sprintf("-d%ds", d/time.Second), "http://"+address+"/").CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("wrk: %w; run scripts/deps.sh bench\n%s", err, out)
+	}
+	m := requests.FindSubmatch(out)
+	if m == nil || regexp.MustCompile(`Non-2xx`).Match(out) {
+		return 0, fmt.Errorf("wrk: %s", out)
+	}
+	return strconv.Atoi(string(m[1]))
+}
+
+const get = "GET / HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: bench\r\n\r\n"
+
+// ask sends a request on a connection and reads the answer.
+func ask(c net.Conn, r *bufio.Reader) error {
+	if _, err := io.WriteString(c, get); err != nil {
+		return err
+	}
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(io.Discard, res.Body)
+	if err == nil && (res.StatusCode != 200 || n != int64(len(body))) {
+		err = fmt.Errorf("answered %s with %d bytes", res.Status, n)
+	}
+	return err
+}
+
+// idleMemory opens connections, each of which has had an answer, and sees what memory they take.
+func (o options) idleMemory(all []*proxy) error {
+	for _, p := range all {
+		var err error
+		if p.idle, err = o.idleAt(p, func() (net.Conn, error) { return net.Dial("tcp", p.address) }); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		if p.secure == "" {
+			continue
+		}
+		if p.tls, err = o.idleAt(p, func() (net.Conn, error) {
+			return tls.Dial("tcp", p.secure, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) //nolint:gosec // made a moment ago
+		}); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return nil
+}
+
+// settle is how long memory is given to settle after the connections fell idle.
+const settle = 5 * time.Second
+
+func (o options) idleAt(p *proxy, dial func() (net.Conn, error)) (int64, error) {
+	before, err := p.pss()
+	if err != nil {
+		return 0, err
+	}
+	conns := make([]net.Conn, 0, o.idle)
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	for range o.idle {
+		c, err := dial()
+		if err != nil {
+			return 0, err
+		}
+		conns = append(conns, c)
+		if err := ask(c, bufio.NewReader(c)); err != nil {
+			return 0, err
+		}
+	}
+	time.Sleep(settle)
+	after, err := p.pss()
+	return (after - before) / int64(o.idle), err
+}
+
+const (
+	rate         = 1000 // requests a second
+	measuredFor  = 8 * time.Second
+	latencyConns = 16
+)
+
+// latency sends requests at a fixed rate to the backend and through the proxy at once, in turn.
+func (o options) latency(ctx context.Context, p *proxy, backend string) error {
+	var took [2][]time.Duration
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	errs := make(chan error, 2*latencyConns)
+	for i := range 2 * latencyConns {
+		which, address := i%2, backend
+		if which == 1 {
+			address = p.address
+		}
+		wg.Go(func() {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				errs <- err
+				return
+			}
+			defer c.Close()
+			r := bufio.NewReader(c)
+			every := time.Second * latencyConns / rate
+			end := time.Now().Add(measuredFor)
+			for next := time.Now().Add(every * time.Duration(i) / (2 * latencyConns)); next.Before(end) && ctx.Err() == nil; next = next.Add(every) {
+				time.Sleep(time.Until(next))
+				began := time.Now()
+				if err := ask(c, r); err != nil {
+					errs <- err
+					return
+				}
+				d := time.Since(began)
+				mu.Lock()
+				took[which] = append(took[which], d)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+	}
+	for i, percent := range []int{50, 99} {
+		at := func(list []time.Duration) time.Duration {
+			return slices.Sorted(slices.Values(list))[len(list)*percent/100]
+		}
+		p.added[i] = at(took[1]) - at(took[0])
+	}
+	p.hasLatency = true
+	return nil
+}
