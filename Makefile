@@ -5,7 +5,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test
+.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test bench-proxy
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,13 @@ vm-test: ## Install, reboot, cut the power of, upgrade and remove Maru in a virt
 
 bench: build ## Measure Maru against its bars and its peers; BENCH_FLAGS="-runs 5 -only start"
 	@scripts/bench.sh $(BENCH_FLAGS)
+
+bench-proxy: ## Measure the proxy beside nginx, HAProxy and Caddy; BENCH_FLAGS="-seconds 10"
+	@scripts/deps.sh build
+	@scripts/deps.sh bench
+	@mkdir -p bin
+	go build -o bin/maru-bench-proxy ./test/bench-proxy
+	@bin/maru-bench-proxy $(BENCH_FLAGS)
 
 soak: build ## The long tests: 1,000 kill rounds, each crash point thrice, 4,000,000 lines of logs
 	@scripts/soak.sh

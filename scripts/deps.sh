@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what building and testing Maru needs and this machine lacks. With an argument it takes only
-# that group: build (default), test, vm.
+# that group: build (default), test, vm, bench.
 set -euo pipefail
 
 group=${1:-build}
 declare -A packages=(
 	[build]="gcc:gcc git:git pkg-config:pkg-config /usr/include/seccomp.h:libseccomp-dev /usr/share/doc/libc6-dev:libc6-dev"
 	[test]="iptables:iptables dbus-daemon:dbus nft:nftables ip:iproute2 mmdebstrap:mmdebstrap curl:curl certutil:libnss3-tools age:age openssl:openssl zstd:zstd"
+	[bench]="nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk"
 	[vm]="qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs dpkg-deb:dpkg cpio:cpio"
 )
 
@@ -29,7 +30,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 	[ "$(id -u)" = 0 ] || as_root=sudo
 	echo "installing: ${missing[*]}"
 	$as_root apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+	# In run level 1 no package starts a service of its own.
+	$as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
 # Any Go from 1.21 on fetches the version that go.mod names.

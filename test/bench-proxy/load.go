@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 var requests = regexp.MustCompile(`(\d+) requests in`)
@@ -99,57 +101,61 @@ func (o options) idleAt(p *proxy, dial func() (net.Conn, error)) (int64, error) 
 
 const (
 	rate         = 1000 // requests a second
-	measuredFor  = 8 * time.Second
+	measuredFor  = 6 * time.Second
 	latencyConns = 16
 )
 
-// latency sends requests at a fixed rate to the backend and through the proxy at once, in turn.
-func (o options) latency(ctx context.Context, p *proxy, backend string) error {
-	var took [2][]time.Duration
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	errs := make(chan error, 2*latencyConns)
-	for i := range 2 * latencyConns {
-		which, address := i%2, backend
-		if which == 1 {
-			address = p.address
+// latency sends requests at a fixed rate to the backend and through each proxy, to both at once.
+func (o options) latency(ctx context.Context, all []*proxy, backend string) error {
+	for _, p := range all {
+		var took [2]durations
+		var group errgroup.Group
+		for i := range 2 * latencyConns {
+			address := []string{backend, p.address}[i%2]
+			after := time.Second * time.Duration(i) / (2 * rate)
+			group.Go(func() error { return took[i%2].at(ctx, address, after) })
 		}
-		wg.Go(func() {
-			c, err := net.Dial("tcp", address)
-			if err != nil {
-				errs <- err
-				return
-			}
-			defer c.Close()
-			r := bufio.NewReader(c)
-			every := time.Second * latencyConns / rate
-			end := time.Now().Add(measuredFor)
-			for next := time.Now().Add(every * time.Duration(i) / (2 * latencyConns)); next.Before(end) && ctx.Err() == nil; next = next.Add(every) {
-				time.Sleep(time.Until(next))
-				began := time.Now()
-				if err := ask(c, r); err != nil {
-					errs <- err
-					return
-				}
-				d := time.Since(began)
-				mu.Lock()
-				took[which] = append(took[which], d)
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return err
-	default:
-	}
-	for i, percent := range []int{50, 99} {
-		at := func(list []time.Duration) time.Duration {
-			return slices.Sorted(slices.Values(list))[len(list)*percent/100]
+		if err := group.Wait(); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		p.added[i] = at(took[1]) - at(took[0])
+		for i, percent := range []int{50, 99} {
+			p.added[i] = took[1].percentile(percent) - took[0].percentile(percent)
+		}
 	}
-	p.hasLatency = true
 	return nil
+}
+
+// durations are how long requests took.
+type durations struct {
+	mu   sync.Mutex
+	list []time.Duration
+}
+
+// at sends one connection's share of the requests, the first of them after a while.
+func (d *durations) at(ctx context.Context, address string, after time.Duration) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	const every = time.Second * latencyConns / rate
+	r := bufio.NewReader(c)
+	end := time.Now().Add(measuredFor)
+	for next := time.Now().Add(after); next.Before(end) && ctx.Err() == nil; next = next.Add(every) {
+		time.Sleep(time.Until(next))
+		began := time.Now()
+		if err := ask(c, r); err != nil {
+			return err
+		}
+		took := time.Since(began)
+		d.mu.Lock()
+		d.list = append(d.list, took)
+		d.mu.Unlock()
+	}
+	return ctx.Err()
+}
+
+func (d *durations) percentile(percent int) time.Duration {
+	sorted := slices.Sorted(slices.Values(d.list))
+	return sorted[len(sorted)*percent/100]
 }

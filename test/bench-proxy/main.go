@@ -47,12 +47,10 @@ func fail(err error) {
 
 // figures are one proxy's.
 type figures struct {
-	cpu        []time.Duration // for one request, of each round
-	requests   int
-	idle, tls  int64 // bytes for a connection
-	memory     int64 // after the load
-	added      [2]time.Duration
-	hasLatency bool
+	cpu       []time.Duration  // for one request, of each round
+	idle, tls int64            // bytes for a connection
+	memory    int64            // after the load
+	added     [2]time.Duration // to a request: p50, p99
 }
 
 func (o options) run(ctx context.Context) (err error) {
@@ -79,13 +77,13 @@ func (o options) run(ctx context.Context) (err error) {
 		}
 		all = append(all, p)
 	}
-	if err := o.idleMemory(all); err != nil {
-		return err
-	}
-	if err := o.latency(ctx, all[0], b.address); err != nil {
+	if err := o.latency(ctx, all, b.address); err != nil {
 		return err
 	}
 	if err := o.load(ctx, all); err != nil {
+		return err
+	}
+	if err := o.idleMemory(all); err != nil {
 		return err
 	}
 	report(all)
@@ -117,7 +115,6 @@ func (o options) load(ctx context.Context, all []*proxy) error {
 			}
 			if round > 0 {
 				p.cpu = append(p.cpu, (after-before)/time.Duration(n))
-				p.requests += n
 			}
 		}
 	}
@@ -141,20 +138,15 @@ func report(all []*proxy) {
 			nginx = p.median()
 		}
 	}
-	fmt.Println("| proxy | version | CPU for a request | to nginx's | memory under load | idle connection | idle, by TLS |")
-	fmt.Println("|---|---|---|---|---|---|---|")
+	fmt.Println("| proxy | version | CPU for a request | to nginx's | added, p50 / p99 | memory under load | idle connection | idle, by TLS |")
+	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, p := range all {
 		secure := "-"
 		if p.secure != "" {
 			secure = kilobytes(p.tls)
 		}
-		fmt.Printf("| %s | %s | %.1f µs | %.2f | %.1f MB | %s | %s |\n", p.name, p.version, micros(p.median()),
-			float64(p.median())/float64(nginx), float64(p.memory)/(1<<20), kilobytes(p.idle), secure)
-	}
-	for _, p := range all {
-		if p.hasLatency {
-			fmt.Printf("\n%s adds %.0f µs (p50) and %.0f µs (p99) to a request, at 1,000 of them a second.\n", p.name, micros(p.added[0]), micros(p.added[1]))
-		}
+		fmt.Printf("| %s | %s | %.1f µs | %.2f | %.0f / %.0f µs | %.1f MB | %s | %s |\n", p.name, p.version, micros(p.median()),
+			float64(p.median())/float64(nginx), micros(p.added[0]), micros(p.added[1]), float64(p.memory)/(1<<20), kilobytes(p.idle), secure)
 	}
 }
 

@@ -431,8 +431,10 @@ func (b responseBody) Close() {
 		c.conn.Close()
 		return
 	}
+	clear(c.res.Header)
+	clear(c.body.trailer)
+	c.req = nil
 	c.in.release()
-	c.req, c.res.Header, c.body.trailer = nil, c.res.Header[:0], c.body.trailer[:0]
 	c.idleSince = time.Now()
 	c.pool.put(c)
 }

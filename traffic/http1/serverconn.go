@@ -127,7 +127,7 @@ func (c *serverConn) serve() (other *Prefixed) {
 		case !more:
 			return nil
 		}
-		c.in.release()
+		c.forget()
 		c.state.Store(idle)
 		if c.s.leaving.Load() && len(c.in.buffered()) == 0 {
 			break
@@ -135,6 +135,14 @@ func (c *serverConn) serve() (other *Prefixed) {
 	}
 	c.conn.Close()
 	return nil
+}
+
+// forget lets go of the last request, so that an idle connection holds no buffer, nor points into one.
+func (c *serverConn) forget() {
+	clear(c.req.Header)
+	clear(c.body.trailer)
+	c.req = message.Request{Header: c.req.Header[:0]}
+	c.in.release()
 }
 
 // await waits for the first bytes of a request; false when there is none to come.
@@ -260,10 +268,16 @@ func (c *serverConn) finish(served error) (more bool) {
 	return false
 }
 
-// abort ends the connection so that the client can't take the answer for a whole one.
+// abort ends the connection so that the client can't take the answer for a whole one: where an orderly
+// end would look like the end of the body, by a reset, past TLS.
 func (c *serverConn) abort() {
-	if tcp, ok := c.conn.(*net.TCPConn); ok && !c.answer.delimited() {
-		_ = tcp.SetLinger(0) // an orderly end would look like the end of the body
+	under := c.conn
+	if t, ok := under.(interface{ NetConn() net.Conn }); ok {
+		under = t.NetConn()
+	}
+	if tcp, ok := under.(*net.TCPConn); ok && !c.answer.delimited() {
+		_ = tcp.SetLinger(0)
+		tcp.Close()
 	}
 	c.conn.Close()
 }
