@@ -2,7 +2,6 @@ package forward
 
 import (
 	"errors"
-	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/http1"
@@ -93,6 +92,7 @@ func (x *exchange) overHTTP1(pool *http1.Pool, ep *table.Endpoint) (*message.Res
 				return nil, err
 			}
 			c = http1.NewConn(pool, x.call.Port, conn)
+			x.out.Now = x.e.now()
 		}
 		res, err := c.RoundTrip(&x.out)
 		if err == nil {
@@ -119,7 +119,6 @@ func (x *exchange) onceMore(err error) bool {
 	if failed.Unsent {
 		x.out.Here = here
 	}
-	x.out.Now = time.Now()
 	return true
 }
 

@@ -178,14 +178,15 @@ func (c *Conn) write() error {
 		c.setReadBy(r.Now.Add(brief))
 	}
 	err = c.raw.Read(c.step)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.slow {
+		// Sent or not: on a busy machine the moment may be over before that.
+		c.goSlow()
+		err = c.raw.Read(c.step)
+	}
 	c.out.release()
 	c.send = nil
 	if err == nil {
 		err = c.err
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.sent && !c.slow {
-		c.goSlow()
-		err = nil // the answer is still to be read
 	}
 	return err
 }
