@@ -110,7 +110,7 @@ func (x *exchange) outRequest(ep *table.Endpoint) (*http.Request, error) {
 			out.Trailer[http.CanonicalHeaderKey(strings.Clone(message.Trim(name)))] = nil
 		}
 	}
-	out.Body = &bodyWithTrailer{x.out.Body.(*attemptBody), x.r.Body, out.Trailer} //nolint:forcetypeassert // prepare made it
+	out.Body = newLeaver(&bodyWithTrailer{x.out.Body.(*attemptBody), x.r.Body, out.Trailer}) //nolint:forcetypeassert // prepare made it
 	return out, nil
 }
 
