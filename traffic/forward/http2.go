@@ -60,7 +60,7 @@ func (h *http2) roundTrip(x *exchange, ep *table.Endpoint) (*message.Response, e
 		return nil, err
 	}
 	out = out.WithContext(httptrace.WithClientTrace(x.context(), &httptrace.ClientTrace{Got1xxResponse: hints.pass}))
-	res, err := h.transport.RoundTrip(out)
+	res, err := h.transport.RoundTrip(out) //nolint:bodyclose // the answer has it from here on
 	hints.end()
 	if err != nil {
 		return nil, err
