@@ -48,6 +48,8 @@ type planes struct{ *probe }
 
 func (p planes) Sync() {}
 
+func (p planes) InForce(context.Context) error { return nil }
+
 func (p planes) Set(services ...maru.ServiceTraffic) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -19,6 +19,8 @@ type Publisher interface {
 	Set(services ...maru.ServiceTraffic) uint64
 	// Remove takes services away.
 	Remove(ids ...maru.ServiceID) uint64
+	// InForce waits until every data plane has in force what has been set so far.
+	InForce(ctx context.Context) error
 }
 
 // Config tunes a [Controller]. Its zero value is the documented default.

@@ -17,6 +17,24 @@ import (
 
 var ctx = context.Background()
 
+// TestInForce: what status tells has been published by then.
+func TestInForce(t *testing.T) {
+	inBubble(t, control.Config{}, slow, func(w *world) {
+		w.deploy(app(map[string]maru.Service{"web": web("web:1")}))
+		for status, err := range w.Watch(ctx, shop) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status.Rollout != nil && status.Rollout.Phase == maru.Succeeded {
+				break
+			}
+		}
+		if err := w.InForce(ctx); err != nil || w.plane.ready("web") != 3 {
+			t.Errorf("%d instances are published: %v", w.plane.ready("web"), err)
+		}
+	})
+}
+
 // slowly has instances take their time, and images whose names say so fail.
 func slowly(w maru.Workload, _ string, _ int) enginememory.Behaviour {
 	b := enginememory.Behaviour{Start: 50 * time.Millisecond, Ready: 100 * time.Millisecond, Stop: 20 * time.Millisecond,

@@ -23,8 +23,9 @@ type Controller struct {
 	view     *view
 	apps     *queue[maru.Scope]
 	traffic  *dirty
-	backoff  sync.Map   // of time.Duration by maru.Scope
-	deciding sync.Mutex // held from looking at what all apps have until what one takes is stored
+	settle   chan chan struct{} // asks for what is dirty to be published, and to be told
+	backoff  sync.Map           // of time.Duration by maru.Scope
+	deciding sync.Mutex         // held from looking at what all apps have until what one takes is stored
 	index    *claimIndex
 	events   chan maru.Event
 }
@@ -36,7 +37,7 @@ func New(cfg Config, store maru.Store, engine maru.Engine, publisher Publisher, 
 	}
 	c := &Controller{
 		cfg: cfg.withDefaults(), store: store, engine: engine, publisher: publisher, log: log,
-		index: newClaimIndex(), apps: newQueue[maru.Scope](), traffic: newDirty(), events: make(chan maru.Event, 1024),
+		index: newClaimIndex(), apps: newQueue[maru.Scope](), traffic: newDirty(), settle: make(chan chan struct{}), events: make(chan maru.Event, 1024),
 	}
 	c.view = newView(c.apps.add, c.traffic.mark)
 	return c, nil

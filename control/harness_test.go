@@ -38,6 +38,9 @@ func (p *plane) Sync() {
 	p.synced = true
 }
 
+// InForce has nothing to wait for: what is set is in force.
+func (p *plane) InForce(context.Context) error { return nil }
+
 func (p *plane) Set(services ...maru.ServiceTraffic) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

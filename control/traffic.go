@@ -54,9 +54,25 @@ func (c *Controller) publish(ctx context.Context) error {
 		select {
 		case <-c.traffic.more:
 			c.publishNow(c.traffic.take(), published)
+		case done := <-c.settle:
+			c.publishNow(c.traffic.take(), published)
+			close(done)
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// InForce waits until every data plane has in force what follows from the state that this controller has
+// told of so far.
+func (c *Controller) InForce(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case c.settle <- done:
+		<-done
+		return c.publisher.InForce(ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -16,6 +16,7 @@ type Deps struct {
 	Control   Control
 	State     State
 	Jobs      Jobs
+	Traffic   Traffic // optional
 	Engine    maru.Engine
 	Images    maru.Images
 	Volumes   maru.Volumes
@@ -54,6 +55,12 @@ type State interface {
 	Releases(ctx context.Context, scope maru.Scope, service string) ([]maru.Release, error)
 	Rollouts(ctx context.Context, scope maru.Scope) ([]maru.Rollout, error)
 	Instance(ctx context.Context, scope maru.Scope, id string) (maru.WorkloadID, maru.Instance, error)
+}
+
+// Traffic tells how far the data planes are.
+type Traffic interface {
+	// InForce waits until they have in force what follows from the state that State has told of so far.
+	InForce(ctx context.Context) error
 }
 
 // Jobs prepares one-offs and knows what is in use.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,7 +76,7 @@ func (s *Server) follow(ctx context.Context, rollout maru.Rollout, to *report) e
 			return err
 		}
 		if rollout.Phase.Final() {
-			return s.conclude(rollout, status.Services, to)
+			return s.conclude(ctx, rollout, status.Services, to)
 		}
 	}
 	if err := ended(ctx); err != nil {
@@ -97,7 +98,7 @@ func (s *Server) lookBack(ctx context.Context, rollout maru.Rollout, to *report)
 	if !last.Phase.Final() {
 		return maru.WithHint(maru.Errorf(maru.Unavailable, "rollout %d can't be watched any more", last.Number), "`maru status` tells how it is")
 	}
-	return s.conclude(last, nil, to)
+	return s.conclude(ctx, last, nil, to)
 }
 
 func inRollout(rollout maru.Rollout, services []maru.ServiceStatus) []maru.ServiceStatus {
@@ -108,9 +109,10 @@ func inRollout(rollout maru.Rollout, services []maru.ServiceStatus) []maru.Servi
 }
 
 // conclude ends the report of a rollout that is final.
-func (s *Server) conclude(r maru.Rollout, services []maru.ServiceStatus, to *report) error {
+func (s *Server) conclude(ctx context.Context, r maru.Rollout, services []maru.ServiceStatus, to *report) error {
 	switch r.Phase {
 	case maru.Succeeded:
+		s.awaitTraffic(ctx)
 		return to.done(s, r.Number, services)
 	case maru.RolledBackPhase:
 		return maru.WithHint(maru.Errorf(maru.RolledBack, "rollout %d was rolled back: %s", r.Number, reasonOf(r)), failureHint(r))
@@ -118,6 +120,21 @@ func (s *Server) conclude(r maru.Rollout, services []maru.ServiceStatus, to *rep
 		return maru.WithHint(maru.Errorf(maru.Conflict, "rollout %d was given up for a newer one", r.Number), "`maru status` tells how that one is")
 	}
 	return maru.WithHint(maru.Errorf(maru.Conflict, "rollout %d failed: %s", r.Number, reasonOf(r)), failureHint(r))
+}
+
+// trafficPatience is how long a rollout that succeeded waits for data planes. One that is away is told later.
+const trafficPatience = 2 * time.Second
+
+// awaitTraffic lets who deployed find the new release, and nothing else, at once.
+func (s *Server) awaitTraffic(ctx context.Context) {
+	if s.deps.Traffic == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, trafficPatience, errors.New("a data plane does not follow"))
+	defer cancel()
+	if err := s.deps.Traffic.InForce(ctx); err != nil {
+		s.log.Warn("a rollout succeeded before its traffic was in force everywhere", "error", err)
+	}
 }
 
 func reasonOf(r maru.Rollout) string {

@@ -28,6 +28,7 @@ type nobody struct{}
 func (nobody) Sync()                             {}
 func (nobody) Set(...maru.ServiceTraffic) uint64 { return 0 }
 func (nobody) Remove(...maru.ServiceID) uint64   { return 0 }
+func (nobody) InForce(context.Context) error     { return nil }
 
 // whole starts a server in front of the real control loops, access and stores, on the memory engine.
 // Images named "bad" never become ready.

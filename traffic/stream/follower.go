@@ -25,6 +25,7 @@ func (p *Publisher) join(proxy bool) *follower {
 func (p *Publisher) leave(f *follower) {
 	p.mu.Lock()
 	delete(p.followers, f)
+	p.hear()
 	p.forget()
 	free := p.free()
 	p.mu.Unlock()
@@ -101,6 +102,7 @@ func (p *Publisher) watchDrain(before maru.ServiceTraffic, now *entry) {
 func (p *Publisher) acked(f *follower, r maru.TrafficReport) {
 	p.mu.Lock()
 	f.report = r
+	p.hear()
 	free := p.free()
 	p.mu.Unlock()
 	p.tellDrained(free)
@@ -141,6 +143,29 @@ func (p *Publisher) tellDrained(instances []string) {
 	}
 	for _, i := range instances {
 		p.cfg.Drained(i)
+	}
+}
+
+// hear wakes those who wait for reports. The caller holds the lock.
+func (p *Publisher) hear() {
+	close(p.heard)
+	p.heard = make(chan struct{})
+}
+
+// InForce waits until every data plane that is connected has in force what has been set so far.
+func (p *Publisher) InForce(ctx context.Context) error {
+	for wanted := p.Version(); ; {
+		p.mu.Lock()
+		heard := p.heard
+		p.mu.Unlock()
+		if acked, planes := p.Acked(); planes == 0 || acked >= wanted {
+			return nil
+		}
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type Publisher struct {
 	draining     map[string]*drain // by instance
 	removed      []grave           // by version
 	wake         chan struct{}     // closed at the next change
+	heard        chan struct{}     // closed at the next report, or when a data plane leaves
 }
 
 // PublisherConfig says who is told what data planes report.
@@ -52,6 +53,7 @@ func NewPublisher(cfg PublisherConfig) *Publisher {
 	return &Publisher{
 		cfg: cfg, entries: map[maru.ServiceID]*list.Element{}, changed: list.New(),
 		followers: map[*follower]struct{}{}, draining: map[string]*drain{}, wake: make(chan struct{}),
+		heard: make(chan struct{}),
 	}
 }
 

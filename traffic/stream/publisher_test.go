@@ -59,6 +59,41 @@ func follow(p *Publisher, m *mirror) (stop func()) {
 	}
 }
 
+// TestInForce waits for a slow data plane, and not for one that has left.
+func TestInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPublisher(PublisherConfig{})
+		p.Sync()
+		if err := p.InForce(t.Context()); err != nil {
+			t.Errorf("without a data plane: %v", err)
+		}
+		m := &mirror{gate: make(chan struct{})}
+		stop := follow(p, m)
+		m.gate <- struct{}{}
+		synctest.Wait()
+		waitsUntil(t, p, "one", func() { m.gate <- struct{}{} })
+		waitsUntil(t, p, "two", func() { m.gate <- struct{}{} })
+		waitsUntil(t, p, "three", stop)
+	})
+}
+
+// waitsUntil changes a service and checks that it is not in force before then was called.
+func waitsUntil(t *testing.T, p *Publisher, name string, then func()) {
+	p.Set(state("web", name))
+	done := make(chan error, 1)
+	go func() { done <- p.InForce(t.Context()) }()
+	synctest.Wait()
+	select {
+	case <-done:
+		t.Fatalf("%s is in force before the data plane has it", name)
+	default:
+	}
+	then()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFollowersConverge: whatever changes, and whenever followers come and go, each ends up with the
 // state, in versions that only grow.
 func TestFollowersConverge(t *testing.T) {
