@@ -146,19 +146,19 @@ func TestContainer(t *testing.T) {
 		w := newWorkload("limits", "1", image)
 		w.Container.Resources = maru.Resources{Memory: 64 << 20, CPUs: 0.5, PIDs: 20}
 		instance := startOne(t, e, w)
-		if out := run(t, e, instance.ID, "fork", "50"); out == "50" {
-			t.Error("it started 50 processes under a limit of 20")
-		}
-		used := usageOf(t, e, instance.ID)
-		if used.MemoryLimit != 64<<20 || used.CPU <= 0 || used.Memory <= 0 || used.PIDs < 2 {
-			t.Errorf("usage %+v", used)
-		}
 		files := []string{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"}
 		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 			files = []string{"/sys/fs/cgroup/cpu.max"}
 		}
 		if limit := strings.Fields(run(t, e, instance.ID, append([]string{"cat"}, files...)...)); !slices.Equal(limit, []string{"50000", "100000"}) {
 			t.Errorf("it may use %v microseconds of the processor", limit)
+		}
+		if out := run(t, e, instance.ID, "fork", "50"); out == "50" {
+			t.Error("it started 50 processes under a limit of 20")
+		}
+		used := usageOf(t, e, instance.ID)
+		if used.MemoryLimit != 64<<20 || used.CPU <= 0 || used.Memory <= 0 || used.PIDs < 2 {
+			t.Errorf("usage %+v", used)
 		}
 	})
 }
