@@ -62,6 +62,7 @@ func (s *start) run(ctx context.Context) (_ *attempt, err error) {
 			s.log.Error("clean up after a failed start", "error", failed)
 		}
 	}()
+	defer s.e.cgroups.Hasten()()
 	if s.addresses, err = s.address(); err != nil {
 		return nil, err
 	}

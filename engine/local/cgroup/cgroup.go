@@ -23,6 +23,7 @@ import (
 type Hierarchies struct {
 	unified     string            // version 2's mount point, if it is the only one or beside version 1
 	controllers map[string]string // version 1's mount points by controller
+	own         string            // cgroup.procs of version 1 with this process; "": all is in version 2
 }
 
 // Usage is what a group has used and may use. Zero limits are none.
@@ -64,6 +65,9 @@ func Open() (*Hierarchies, error) {
 	if h.unified == "" && h.controllers["memory"] == "" {
 		return nil, maru.WithHint(maru.Errorf(maru.Unsupported, "no cgroup file system is mounted"),
 			"mount cgroup2 at /sys/fs/cgroup, as every current distribution does at boot")
+	}
+	if !h.Unified() {
+		h.own = findOwn(h.controllers)
 	}
 	return h, nil
 }

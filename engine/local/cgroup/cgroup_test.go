@@ -93,6 +93,23 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// TestHasten stays where it is.
+func TestHasten(t *testing.T) {
+	h, err := cgroup.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Hasten()()
+	after, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil || string(after) != string(before) {
+		t.Errorf("it moved from\n%s to\n%s: %v", before, after, err)
+	}
+}
+
 func TestKillAndRemove(t *testing.T) {
 	h, name := newGroup(t)
 	first := occupy(t, h, name)
