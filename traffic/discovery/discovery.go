@@ -65,7 +65,8 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	var servers []*dns.Server
 	for _, pc := range s.cfg.UDP {
-		servers = append(servers, &dns.Server{PacketConn: pc, Net: "udp", Handler: s, UDPSize: dns.MaxMsgSize})
+		// The time-out would only wake it for nothing: what it reads are datagrams.
+		servers = append(servers, &dns.Server{PacketConn: pc, Net: "udp", Handler: s, UDPSize: dns.MaxMsgSize, ReadTimeout: time.Hour})
 	}
 	limit := serve.NewLimiter(mostConnections)
 	for _, l := range s.cfg.TCP {
