@@ -105,6 +105,7 @@ func (s *wantedStore) save(w wantedWorkload) error {
 	return nil
 }
 
+// saveSecrets keeps each secret whole or not at all: one that was cut short would be taken for another.
 func (s *wantedStore) saveSecrets(w maru.Workload) error {
 	folder := s.secretFolder(w.ID)
 	for i, f := range w.Files {
@@ -114,7 +115,11 @@ func (s *wantedStore) saveSecrets(w maru.Workload) error {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(folder, strconv.Itoa(i)), f.Data, 0o600); err != nil {
+		path := filepath.Join(folder, strconv.Itoa(i))
+		if kept, err := os.ReadFile(path); err == nil && bytes.Equal(kept, f.Data) {
+			continue // instances may have it mounted
+		}
+		if err := atomicfile.Write(path, f.Data, 0o600); err != nil {
 			return err
 		}
 	}
