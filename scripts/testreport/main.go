@@ -1,14 +1,19 @@
 // Command testreport reads the output of one or more "go test -json" from its standard input, shows
 // each package's result and the output of what failed, and ends with a count of the tests that ran.
 // It fails when a test failed, a package did not build, or no test ran.
+//
+// With -failed FILE it also writes there what failed, a line each: the package, and the test if it was
+// one. Tests within tests are left out.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -25,8 +30,14 @@ type report struct {
 }
 
 func main() {
+	failed := flag.String("failed", "", "write what failed to this file")
+	flag.Parse()
 	r := &report{output: map[string][]string{}, out: os.Stdout}
-	if err := r.read(os.Stdin); err != nil {
+	err := r.read(os.Stdin)
+	if err == nil && *failed != "" {
+		err = os.WriteFile(*failed, []byte(r.rerun()), 0o600)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "testreport:", err)
 		os.Exit(1)
 	}
@@ -37,6 +48,20 @@ func main() {
 	if len(r.broken) > 0 || r.passed == 0 {
 		os.Exit(1)
 	}
+}
+
+// rerun names what failed. A package is named alone when no test of it did.
+func (r *report) rerun() string {
+	var lines strings.Builder
+	for _, name := range r.broken {
+		pkg, test, isTest := strings.Cut(name, " ")
+		inner := strings.Contains(test, "/")
+		alone := !isTest && !slices.ContainsFunc(r.broken, func(other string) bool { return strings.HasPrefix(other, pkg+" ") })
+		if isTest && !inner || alone {
+			lines.WriteString(name + "\n")
+		}
+	}
+	return lines.String()
 }
 
 func (r *report) read(from io.Reader) error {
