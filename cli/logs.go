@@ -95,8 +95,9 @@ func (s *shell) streamLogs(ctx context.Context, connected *client.Client, reques
 		if err != nil && (!o.follow || maru.KindOf(err) != maru.Unavailable && maru.KindOf(err) != maru.Interrupted) {
 			return err
 		}
-		if len(request.After) > 0 {
-			// Instances that After does not name began meanwhile, or wrote nothing that was shown.
+		if len(request.After) > 0 && request.Tail != 0 {
+			// Of instances that After does not name nothing was shown: they began meanwhile, or what they had
+			// was behind the past lines that were asked for. Where all lines were, theirs are still to come.
 			request.Tail, request.Since = 0, printer.first
 		}
 		select {
