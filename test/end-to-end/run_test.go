@@ -13,14 +13,15 @@ import (
 // and neither leaves its instance.
 func (m *machine) runAndLeave(t *testing.T) {
 	t.Helper()
+	instance := func() bool { return strings.Contains(m.maru(t, "ps", "--app", "site"), "run.") }
 	for name, s := range map[string]os.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
+		eventually(t, "the one-offs before are gone", func() bool { return !instance() })
 		cmd := exec.CommandContext(t.Context(), m.bin, "run", "--app", "site", "--set", "PORT=none", "web")
 		cmd.Env = append(os.Environ(), "MARU_SOCKET="+filepath.Join(m.run, "server.sock"))
 		cmd.Dir = t.TempDir()
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		instance := func() bool { return strings.Contains(m.maru(t, "ps", "--app", "site"), "run.") }
 		eventually(t, "the one-off runs", instance)
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
