@@ -110,8 +110,8 @@ func (s *shell) tokenCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		_, err = connected.Access.RevokeToken(c.Context(), &maruv1.RevokeTokenRequest{Id: args[0]})
-		return err
+		response, err := connected.Access.RevokeToken(c.Context(), &maruv1.RevokeTokenRequest{Id: args[0]})
+		return s.done(response, err, "revoked "+args[0])
 	}}
 	c.AddCommand(create, list, revoke)
 	return c
@@ -151,11 +151,8 @@ Without a grant, a deploy that needs one is refused, and says which.`,
 			if err != nil {
 				return err
 			}
-			if _, err := connected.Access.AddGrants(c.Context(), &maruv1.AddGrantsRequest{Scope: s.pattern(), Abilities: args}); err != nil {
-				return err
-			}
-			fmt.Fprintf(s.Stdout, "granted %s to %s\n", strings.Join(args, ", "), pattern(s.pattern()))
-			return nil
+			response, err := connected.Access.AddGrants(c.Context(), &maruv1.AddGrantsRequest{Scope: s.pattern(), Abilities: args})
+			return s.done(response, err, fmt.Sprintf("granted %s to %s", strings.Join(args, ", "), pattern(s.pattern())))
 		}}
 	list := &cobra.Command{Use: "ls", Short: "List grants", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		connected, err := s.connect()
@@ -181,8 +178,8 @@ Without a grant, a deploy that needs one is refused, and says which.`,
 			if err != nil {
 				return err
 			}
-			_, err = connected.Access.RemoveGrants(c.Context(), &maruv1.RemoveGrantsRequest{Scope: s.pattern(), Abilities: args})
-			return err
+			response, err := connected.Access.RemoveGrants(c.Context(), &maruv1.RemoveGrantsRequest{Scope: s.pattern(), Abilities: args})
+			return s.done(response, err, fmt.Sprintf("%s no longer has %s", pattern(s.pattern()), strings.Join(args, ", ")))
 		}}
 	c.AddCommand(list, remove)
 	return c

@@ -39,8 +39,8 @@ func (s *shell) volumeCommand() *cobra.Command {
 		if err := s.confirm(yes, fmt.Sprintf("Remove %s of %s and all that is in it?", strings.Join(call.args, ", "), call.scope.App)); err != nil {
 			return err
 		}
-		_, err := call.Volumes.Remove(ctx, &maruv1.VolumeServiceRemoveRequest{Scope: call.scope, Names: call.args})
-		return err
+		response, err := call.Volumes.Remove(ctx, &maruv1.VolumeServiceRemoveRequest{Scope: call.scope, Names: call.args})
+		return s.done(response, err, "removed "+strings.Join(call.args, ", "))
 	})}
 	remove.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
 	remove.ValidArgsFunction = s.completeKept(func(ctx context.Context, call appCall) (names []string, err error) {

@@ -143,8 +143,8 @@ external: true for those set here. A new value takes effect with the next deploy
 		return t.flush()
 	})}
 	remove := &cobra.Command{Use: "rm NAME…", Short: "Remove secrets", Args: cobra.MinimumNArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
-		_, err := call.Secrets.Remove(ctx, &maruv1.SecretServiceRemoveRequest{Scope: call.scope, Names: call.args})
-		return err
+		response, err := call.Secrets.Remove(ctx, &maruv1.SecretServiceRemoveRequest{Scope: call.scope, Names: call.args})
+		return s.done(response, err, "removed "+strings.Join(call.args, ", "))
 	})}
 	remove.ValidArgsFunction = s.completeKept(func(ctx context.Context, call appCall) (names []string, err error) {
 		response, err := call.Secrets.List(ctx, &maruv1.SecretServiceListRequest{Scope: call.scope})
@@ -174,8 +174,8 @@ func (s *shell) configCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		_, err = call.Configs.Set(ctx, &maruv1.ConfigServiceSetRequest{Scope: call.scope, Name: call.args[0], Content: content})
-		return err
+		response, err := call.Configs.Set(ctx, &maruv1.ConfigServiceSetRequest{Scope: call.scope, Name: call.args[0], Content: content})
+		return s.done(response, err, call.args[0]+" is set; the next deploy brings it")
 	})}
 	set.Flags().StringVar(&file, "from", "", "read the content from this file; - is standard input")
 	list := &cobra.Command{Use: "ls", Short: "List configs", Args: cobra.NoArgs, RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
@@ -193,8 +193,8 @@ func (s *shell) configCommand() *cobra.Command {
 		return t.flush()
 	})}
 	remove := &cobra.Command{Use: "rm NAME…", Short: "Remove configs", Args: cobra.MinimumNArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
-		_, err := call.Configs.Remove(ctx, &maruv1.ConfigServiceRemoveRequest{Scope: call.scope, Names: call.args})
-		return err
+		response, err := call.Configs.Remove(ctx, &maruv1.ConfigServiceRemoveRequest{Scope: call.scope, Names: call.args})
+		return s.done(response, err, "removed "+strings.Join(call.args, ", "))
 	})}
 	c.PersistentFlags().BoolVar(&shared, "shared", false, "for all apps of the environment")
 	c.AddCommand(set, list, remove)
@@ -212,8 +212,8 @@ files, and this shell's own variables before them. What must stay secret belongs
 		if err != nil {
 			return err
 		}
-		_, err = call.Env.Set(ctx, &maruv1.EnvServiceSetRequest{Scope: call.scope, Values: values})
-		return err
+		response, err := call.Env.Set(ctx, &maruv1.EnvServiceSetRequest{Scope: call.scope, Values: values})
+		return s.done(response, err, strings.Join(sortedKeys(values), ", ")+" set; the next deploy brings it")
 	})}
 	list := &cobra.Command{Use: "ls", Short: "List values", Args: cobra.NoArgs, RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
 		response, err := call.Env.List(ctx, &maruv1.EnvServiceListRequest{Scope: call.scope, Effective: effective})
@@ -230,8 +230,8 @@ files, and this shell's own variables before them. What must stay secret belongs
 	})}
 	list.Flags().BoolVar(&effective, "effective", false, "also those that the environment has for all apps")
 	remove := &cobra.Command{Use: "rm NAME…", Short: "Remove values", Args: cobra.MinimumNArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
-		_, err := call.Env.Remove(ctx, &maruv1.EnvServiceRemoveRequest{Scope: call.scope, Names: call.args})
-		return err
+		response, err := call.Env.Remove(ctx, &maruv1.EnvServiceRemoveRequest{Scope: call.scope, Names: call.args})
+		return s.done(response, err, "removed "+strings.Join(call.args, ", "))
 	})}
 	c.PersistentFlags().BoolVar(&shared, "shared", false, "for all apps of the environment")
 	c.AddCommand(set, list, remove)

@@ -32,6 +32,19 @@ func (s *shell) printMessage(m proto.Message) error {
 	return err
 }
 
+// done ends a command that changed something: with the server's answer for programs, else with a line
+// that says what was done.
+func (s *shell) done(response proto.Message, err error, what string) error {
+	switch {
+	case err != nil:
+		return err
+	case s.output == "json":
+		return s.printMessage(response)
+	}
+	_, err = fmt.Fprintln(s.Stdout, what)
+	return err
+}
+
 // printLine writes a message of a stream for programs, on one line.
 func (s *shell) printLine(m proto.Message) error {
 	data, err := protojson.Marshal(m)
