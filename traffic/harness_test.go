@@ -35,6 +35,7 @@ type world struct {
 	mesh    string
 	dns     string
 	stop    func() // begins the end, and waits for it
+	end     context.CancelCauseFunc
 	version atomic.Uint64
 
 	mu       sync.Mutex
@@ -63,11 +64,12 @@ func newWorld(t testing.TB, change func(*traffic.Config)) *world {
 	if w.Proxy, err = traffic.New(cfg, testLog(t)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
+	w.end = cancel
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
 	w.stop = sync.OnceFunc(func() {
-		cancel()
+		cancel(nil)
 		if err := <-done; err != nil {
 			t.Errorf("proxy: %v", err)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/marucloud/maru/traffic/gateway"
 	"github.com/marucloud/maru/traffic/mesh"
 	"github.com/marucloud/maru/traffic/publish"
+	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/socket"
 	"github.com/marucloud/maru/traffic/stream"
 	"github.com/marucloud/maru/traffic/table"
@@ -100,6 +101,10 @@ func sortedKeys[V any](m map[string]V) []string {
 	slices.Sort(keys)
 	return keys
 }
+
+// ErrNoSuccessor is the cause for Run's context to end with when no other proxy follows: then idle
+// connections are closed at once.
+var ErrNoSuccessor = serve.ErrNoSuccessor
 
 // Run carries traffic until ctx ends. Then it takes no further connections, finishes what is in
 // flight within the drain time, and returns. Sockets that others hold too stay open for the next proxy.

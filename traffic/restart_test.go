@@ -86,6 +86,26 @@ func TestPlannedEnd(t *testing.T) {
 	}
 }
 
+// TestEndWithoutSuccessor ends a proxy that idle connections would keep for a minute.
+func TestEndWithoutSuccessor(t *testing.T) {
+	w := newWorld(t, func(cfg *traffic.Config) { cfg.Linger, cfg.Drain = time.Minute, time.Minute })
+	w.set(web(startInstance(t, "a", say("a"))))
+	for _, client := range []*http.Client{{Transport: &http.Transport{}}, h2cClient()} {
+		res, err := client.Do(w.request("GET", "web.test", "/"))
+		if err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+	began := time.Now()
+	w.end(traffic.ErrNoSuccessor)
+	w.stop()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the end took %s", took)
+	}
+}
+
 // TestCanaryShares sends a known number of requests and counts where they go.
 func TestCanaryShares(t *testing.T) {
 	w := newWorld(t, nil)

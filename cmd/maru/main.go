@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/marucloud/maru/cli"
+	"github.com/marucloud/maru/traffic"
 )
 
 // version is set by the linker.
@@ -19,7 +20,7 @@ var version = "unknown"
 func main() {
 	// The compose loader's library logs there; what matters of it is told at file, line and column.
 	logrus.SetOutput(io.Discard)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignalled()
 	defer stop()
 	root := cli.New(cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
@@ -29,4 +30,24 @@ func main() {
 	code := cli.Execute(ctx, root)
 	stop()
 	os.Exit(code)
+}
+
+// untilSignalled gives a context that ends when the program is asked to end: by SIGINT when nobody comes
+// after it, by SIGTERM when a successor may.
+func untilSignalled() (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-asked:
+			cause := context.Canceled
+			if s == os.Interrupt {
+				cause = traffic.ErrNoSuccessor
+			}
+			cancel(cause)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(asked); cancel(nil) }
 }

@@ -95,7 +95,7 @@ func (p *process) run() {
 			pace = pacing{}
 			reply <- nil
 		case <-p.stop:
-			p.terminate(next)
+			p.terminate(next, syscall.SIGINT)
 			p.set(nil)
 			return
 		}
@@ -136,7 +136,7 @@ func (p *process) pause(d time.Duration) bool {
 // replace ends the running process and gives its successor, or nil when the loop is to start it.
 func (p *process) replace(old *handle) *handle {
 	if !p.spec.Overlap {
-		p.terminate(old)
+		p.terminate(old, syscall.SIGTERM)
 		return nil
 	}
 	successor, err := p.start()
@@ -153,20 +153,21 @@ func (p *process) replace(old *handle) *handle {
 		return old
 	case <-timer.C:
 		p.log.Error("the successor did not become ready; the process goes on", "after", readyTimeout)
-		p.terminate(successor)
+		p.terminate(successor, syscall.SIGTERM)
 		return old
 	}
-	go p.terminate(old)
+	go p.terminate(old, syscall.SIGTERM)
 	return successor
 }
 
-// terminate sends SIGTERM, after the grace time SIGKILL, and returns when the process has ended.
-func (p *process) terminate(h *handle) {
+// terminate sends the signal, after the grace time SIGKILL, and returns when the process has ended. SIGINT
+// says that nobody comes after it.
+func (p *process) terminate(h *handle, s syscall.Signal) {
 	grace := p.spec.Grace
 	if grace == 0 {
 		grace = 30 * time.Second
 	}
-	h.signal(syscall.SIGTERM)
+	h.signal(s)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

@@ -39,7 +39,7 @@ type Spec struct {
 	UID, GID int           // the user to run as
 	OnDemand bool          // started when a connection waits at its first socket; ending with 0 is no fault
 	Overlap  bool          // a restart starts the successor, waits until it is ready, then ends the process
-	Grace    time.Duration // between SIGTERM and SIGKILL; 0: 30 s
+	Grace    time.Duration // between the signal to end and SIGKILL; 0: 30 s
 }
 
 // Socket is a listening socket that is held for a process.

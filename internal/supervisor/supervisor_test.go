@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// web answers every request with its process number until it gets SIGTERM.
+// web answers every request with its process number until it is asked to end.
 func web() {
 	parent, err := sockets.FromParent()
 	if err != nil {
@@ -64,7 +64,7 @@ func web() {
 		}
 		fmt.Fprint(w, os.Getpid())
 	})}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := parent.Ready("test"); err != nil {
 		panic(err)

@@ -188,7 +188,7 @@ func reboot(t *testing.T, m *machine) {
 	runs(t, m, "1")
 	ordered(t, m, "first")
 	clean(t, m)
-	if failed := m.run(t, "systemctl --failed --plain --no-legend 'maru*'"); failed != "" {
+	if failed := m.run(t, "systemctl list-units --failed --plain --no-legend 'maru*'"); failed != "" {
 		t.Errorf("units failed: %s", failed)
 	}
 }

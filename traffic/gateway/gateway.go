@@ -77,7 +77,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		err := accepting.Wait() // what was accepted is known from here on
 		limit, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), g.cfg.Drain, fmt.Errorf("gateway: requests still in flight after %s", g.cfg.Drain))
 		defer cancel()
-		g.server.Drain(limit, g.cfg.Linger)
+		g.server.Drain(limit, serve.Linger(ctx, g.cfg.Linger))
 		return err
 	})
 	return group.Wait()

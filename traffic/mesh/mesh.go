@@ -85,7 +85,7 @@ func (m *Mesh) Run(ctx context.Context) error {
 			cut(fmt.Errorf("mesh: calls still in flight after %s", m.cfg.Drain))
 		})
 		defer timer.Stop()
-		m.server.Drain(limit, m.cfg.Linger)
+		m.server.Drain(limit, serve.Linger(ctx, m.cfg.Linger))
 		calls.Wait()
 		return err
 	})

@@ -160,7 +160,7 @@ func (p *Ports) Run(ctx context.Context) error {
 		cut(fmt.Errorf("published ports: connections still in flight after %s", p.cfg.Drain))
 	})
 	defer timer.Stop()
-	p.server.Drain(limit, p.cfg.Linger)
+	p.server.Drain(limit, serve.Linger(ctx, p.cfg.Linger))
 	k.carrying.Wait()
 	return nil
 }

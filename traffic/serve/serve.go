@@ -173,6 +173,18 @@ func (s *Server) Drain(ctx context.Context, linger time.Duration) {
 	<-gone
 }
 
+// ErrNoSuccessor is the cause that a server's context ends with when nobody serves after it.
+var ErrNoSuccessor = errors.New("interrupted")
+
+// Linger is how long idle connections stay open once ctx has ended: for d when a successor answers who
+// comes again, else not at all.
+func Linger(ctx context.Context, d time.Duration) time.Duration {
+	if errors.Is(context.Cause(ctx), ErrNoSuccessor) {
+		return 0
+	}
+	return d
+}
+
 // ended tells whether an error says no more than that a listener or server was closed.
 func ended(err error) bool {
 	return errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
