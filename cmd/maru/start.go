@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/layout"
 	"github.com/marucloud/maru/internal/supervisor"
 )
 
@@ -39,6 +40,9 @@ elsewhere. Under systemd ("make install") units take its place.`,
 				return maru.WithHint(maru.Errorf(maru.Conflict, "Maru is running already: systemd runs it"),
 					"look with 'maru status --platform' or 'systemctl status maru.target'; for a second installation give --name, and other addresses")
 			}
+			if err := reachable(p); err != nil {
+				return err
+			}
 			if detach {
 				return startDetached(c.Context(), p, c.OutOrStdout())
 			}
@@ -46,6 +50,16 @@ elsewhere. Under systemd ("make install") units take its place.`,
 		}, func(flags *pflag.FlagSet, _ *platform) {
 			flags.BoolVarP(&detach, "detach", "d", false, "run in the background; return when the API answers")
 		})
+}
+
+// reachable checks that the proxy's user gets to the sockets of the other processes.
+func reachable(p *platform) error {
+	closed, err := layout.ClosedAt(p.layout.Run)
+	if err != nil || closed == "" {
+		return err
+	}
+	return maru.WithHint(maru.Errorf(maru.Invalid, "--run: %s is closed to other users, and the proxy runs as one", closed),
+		"give a folder that everybody may pass, or open this one: chmod o+x "+closed)
 }
 
 func start(ctx context.Context, p *platform) error {

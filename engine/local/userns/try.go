@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/layout"
 )
 
 // TryName is what the init program is called by to have it try what an instance with users of its own
@@ -21,8 +21,12 @@ const TryName = "maru-try-users"
 // Try tells why there can't be instances that have users of their own and their root file system below
 // the folder, as Unsupported, or nil. It has a process try, with the init program.
 func Try(folder, program string) error {
-	if err := open(folder); err != nil {
+	// Who is root in an instance only has to get through to it.
+	switch closed, err := layout.ClosedAt(folder); {
+	case err != nil:
 		return err
+	case closed != "":
+		return maru.Errorf(maru.Unsupported, "%s is closed to other users", closed)
 	}
 	// Opened here: the folders on the way to it may be closed to who runs it.
 	f, err := os.Open(program)
@@ -43,22 +47,6 @@ func Try(folder, program string) error {
 		return maru.Errorf(maru.Unsupported, "new user namespace: %w", err)
 	}
 	return nil
-}
-
-// open tells whether everybody gets through to the folder, as who is root in an instance only has to.
-func open(folder string) error {
-	for at := folder; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		if err != nil {
-			return err
-		}
-		if info.Mode().Perm()&0o001 == 0 {
-			return maru.Errorf(maru.Unsupported, "%s is closed to other users", at)
-		}
-		if at == filepath.Dir(at) {
-			return nil
-		}
-	}
 }
 
 // TryFolder tells why the folder can't be mounted with the owners that files have to who is in a user
