@@ -10,6 +10,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/internal/sockets"
+	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/discovery"
 )
 
@@ -48,7 +49,8 @@ type Config struct {
 	// Original tells where a connection to the mesh was going; nil: the kernel is asked.
 	Original func(net.Conn) (netip.AddrPort, error)
 
-	AccessLog      io.Writer        // one JSON object a line; nil: none
+	AccessLog      io.Writer        // a line for each request; nil: none
+	LogFormat      accesslog.Format // of its lines; nil: JSON
 	TrustedProxies []netip.Prefix   // whose X-Forwarded-* and Forwarded are believed at the gateway
 	Resolvers      []netip.AddrPort // for foreign names while the state names none; nil: the host's
 

@@ -237,7 +237,7 @@ func TestClientLeaves(t *testing.T) {
 	<-left
 	eventually(t, "it is counted", func() bool {
 		for n := range w.Counts() {
-			if n.Class == 0 && n.Requests == 1 {
+			if n.Class == 0 && n.Latency.Total() == 1 {
 				return true
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/histogram"
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/discovery"
@@ -18,6 +19,7 @@ import (
 	"github.com/marucloud/maru/traffic/gateway"
 	"github.com/marucloud/maru/traffic/mesh"
 	"github.com/marucloud/maru/traffic/publish"
+	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/socket"
 	"github.com/marucloud/maru/traffic/stream"
@@ -30,6 +32,7 @@ type Proxy struct {
 	log        *slog.Logger
 	table      *table.Table
 	engine     *forward.Engine
+	records    *record.Ring
 	access     *accesslog.Log
 	gateway    *gateway.Gateway
 	mesh       *mesh.Mesh
@@ -45,19 +48,20 @@ func New(cfg Config, log *slog.Logger) (*Proxy, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: log, table: table.New(), access: accesslog.New(cfg.AccessLog, log)}
+	records := record.NewRing(0)
+	p := &Proxy{cfg: cfg, log: log, table: table.New(), records: records, access: accesslog.New(cfg.AccessLog, cfg.LogFormat, records, log)}
 	connector := connect.New(connect.Config{Hold: cfg.Hold, HoldRequests: cfg.HoldRequests})
-	p.engine = forward.New(forward.Config{Connector: connector, AccessLog: p.access, Trusted: cfg.TrustedProxies}, log)
+	p.engine = forward.New(forward.Config{Connector: connector, Records: records, Trusted: cfg.TrustedProxies}, log)
 	p.gateway = gateway.New(gateway.Config{
 		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), Drain: cfg.Drain, Linger: cfg.Linger,
 		Certified: p.certified,
 	}, p.table, p.engine, log)
 	p.mesh = mesh.New(mesh.Config{
-		Listeners: cfg.listeners(socket.Mesh), Original: cfg.Original, Connector: connector, AccessLog: p.access,
+		Listeners: cfg.listeners(socket.Mesh), Original: cfg.Original, Connector: connector, Records: records,
 		Introduce: cfg.Introduce, Drain: cfg.Drain, Linger: cfg.Linger,
 	}, p.table, p.engine, log)
 	p.ports = publish.New(publish.Config{
-		Listen: cfg.Listen, Release: cfg.Release, Connector: connector, AccessLog: p.access,
+		Listen: cfg.Listen, Release: cfg.Release, Connector: connector, Records: records,
 		Drain: cfg.Drain, Linger: cfg.Linger,
 	}, p.table, p.engine, log)
 	p.names = discovery.New(discovery.Config{
@@ -196,38 +200,27 @@ func (p *Proxy) Report() maru.TrafficReport { return p.table.Report() }
 
 // Count is how many requests of one kind a service has had since the proxy started.
 type Count struct {
-	Service  maru.ServiceID
-	Release  int    // 0: none answered
-	Door     string // gateway, mesh, published
-	Class    int    // first digit of the status; 0: the client went away
-	Requests uint64
-	Retries  uint64
-	Duration time.Duration // of all together
-	Within   []uint64      // requests that took at most the bound of [LatencyBounds] at that place; the last is for the rest
+	Service maru.ServiceID
+	table.Key
+	Retries uint64
+	Latency histogram.Counts // its total is the number of requests
 }
-
-// LatencyBounds are the upper bounds of the places in [Count.Within].
-func LatencyBounds() []time.Duration { return slices.Clone(table.Buckets[:]) }
 
 // Counts gives what was counted of every service that had a request.
 func (p *Proxy) Counts() iter.Seq[Count] {
 	return func(yield func(Count) bool) {
 		for svc := range p.table.Services() {
 			for key, c := range svc.Stats.All() {
-				n := Count{
-					Service: svc.ID, Release: key.Release, Door: key.Door, Class: key.Class,
-					Requests: c.Requests.Load(), Retries: c.Retries.Load(), Duration: time.Duration(c.Nanos.Load()),
-				}
-				for i := range c.Within {
-					n.Within = append(n.Within, c.Within[i].Load())
-				}
-				if !yield(n) {
+				if !yield(Count{Service: svc.ID, Key: key, Retries: c.Retries.Load(), Latency: c.Latency.Counts()}) {
 					return
 				}
 			}
 		}
 	}
 }
+
+// Records gives what becomes of each request from now on. Close the reader when done.
+func (p *Proxy) Records() *record.Reader { return p.records.Reader() }
 
 // LogDropped is how many lines of the access log did not fit.
 func (p *Proxy) LogDropped() uint64 { return p.access.Dropped() }

@@ -65,7 +65,7 @@ func TestPlannedEnd(t *testing.T) {
 	}
 	served := func(w *world) (n uint64) {
 		for c := range w.Counts() {
-			n += c.Requests
+			n += c.Latency.Total()
 		}
 		return n
 	}
@@ -126,7 +126,7 @@ func TestCanaryShares(t *testing.T) {
 	var counted uint64
 	for c := range w.Counts() {
 		if c.Service == s.Service && c.Release == 2 && c.Class == 2 {
-			counted += c.Requests
+			counted += c.Latency.Total()
 		}
 	}
 	if counted != 10 {

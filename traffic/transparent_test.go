@@ -219,7 +219,7 @@ func TestAccessLog(t *testing.T) {
 		delete(got, measured)
 	}
 	if diff := cmp.Diff(map[string]any{
-		"door": "gateway", "id": "0af7651916cd43dd8448eb211c80319c", "client": "127.0.0.1", "protocol": "HTTP/1.1", "method": "POST",
+		"door": "gateway", "route": "web.test", "id": "0af7651916cd43dd8448eb211c80319c", "client": "127.0.0.1", "protocol": "HTTP/1.1", "method": "POST",
 		"scheme": "http", "host": "web.test", "path": "/length", "status": 200.0, "in": 3.0, "out": 5.0,
 		"service": "default/production/shop/web", "release": 1.0, "instance": "web-1-a", "attempts": 1.0,
 	}, got); diff != "" {

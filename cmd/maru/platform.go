@@ -16,6 +16,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/internal/layout"
+	"github.com/marucloud/maru/traffic/accesslog"
 )
 
 // platform is what the processes of one installation have in common. Each flag may also be given as
@@ -30,6 +31,7 @@ type platform struct {
 	virtual   string
 	mirrors   []string
 	logFormat string
+	accessLog string
 	verbose   bool
 }
 
@@ -45,6 +47,7 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&p.virtual, "virtual-range", env("VIRTUAL_RANGE", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
+	flags.StringVar(&p.accessLog, "access-log", env("ACCESS_LOG", "json"), "format of the proxy's access log: json, or common (as Apache's combined one)")
 	flags.BoolVarP(&p.verbose, "verbose", "v", env("VERBOSE", "") != "", "log more")
 }
 
@@ -63,7 +66,7 @@ func envList(name string) []string {
 func (p *platform) arguments() []string {
 	args := []string{"--name", p.layout.Name, "--data", p.layout.Data, "--run", p.layout.Run,
 		"--http", p.http, "--https", p.https, "--api", p.api, "--proxy-user", p.proxyUser,
-		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat}
+		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat, "--access-log", p.accessLog}
 	for _, m := range p.mirrors {
 		args = append(args, "--mirror", m)
 	}
@@ -140,6 +143,17 @@ func (p *platform) mirrorMap() (map[string][]string, error) {
 		all[registry] = append(all[registry], url)
 	}
 	return all, nil
+}
+
+// accessLogFormat gives the format that --access-log names.
+func (p *platform) accessLogFormat() (accesslog.Format, error) {
+	switch p.accessLog {
+	case "json":
+		return accesslog.AppendJSON, nil
+	case "common":
+		return accesslog.AppendCommon, nil
+	}
+	return nil, maru.WithHint(maru.Errorf(maru.Invalid, "--access-log %q is no format", p.accessLog), "give json or common")
 }
 
 // proxyIDs gives the user and group that the proxy runs as.

@@ -48,6 +48,10 @@ func runProxy(ctx context.Context, p *platform) error {
 	if err != nil {
 		return err
 	}
+	format, err := p.accessLogFormat()
+	if err != nil {
+		return err
+	}
 	access, err := accesslog.OpenFile(filepath.Join(state, "access.log"), accesslog.FileConfig{})
 	if err != nil {
 		return err
@@ -58,7 +62,7 @@ func runProxy(ctx context.Context, p *platform) error {
 		Ranges: ranges, Server: p.layout.TrafficSocket(), State: state,
 		Listeners: listeners, Packets: packets,
 		Listen: held.listen, Release: held.release, Keep: held.keep, Kept: held.kept,
-		AccessLog: access, Ready: func() error { return held.ready(version) },
+		AccessLog: access, LogFormat: format, Ready: func() error { return held.ready(version) },
 	}, log)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -85,6 +86,9 @@ func processes(p *platform) ([]supervisor.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := p.accessLogFormat(); err != nil {
+		return nil, err
+	}
 	// The proxy can't make its own folder: it may write nowhere else.
 	if err := errors.Join(os.MkdirAll(p.layout.ProxyData(), 0o700), os.Chown(p.layout.ProxyData(), uid, gid)); err != nil {
 		return nil, fmt.Errorf("make the proxy's folder: %w", err)
@@ -151,12 +155,15 @@ func startDetached(ctx context.Context, p *platform, out io.Writer) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the API did not answer in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the platform was not ready in time"))
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for {
-		if ready(ctx, p) {
+	for waiting := []string{"the supervisor"}; ; {
+		if names, err := unready(ctx, p); err == nil {
+			waiting = names
+		}
+		if len(waiting) == 0 {
 			fmt.Fprintf(out, "Maru runs in the background (process %d, log %s).\nStop it with: maru shutdown --run %s\n", cmd.Process.Pid, logPath, p.layout.Run)
 			return nil
 		}
@@ -167,7 +174,7 @@ func startDetached(ctx context.Context, p *platform, out io.Writer) error {
 		case <-ctx.Done():
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			<-ended //nolint:errcheck // what it says is in the log
-			return maru.WithHint(maru.Errorf(maru.Unavailable, "start: %w\n%s", context.Cause(ctx), lastLines(logPath)), "the whole log is "+logPath)
+			return maru.WithHint(maru.Errorf(maru.Unavailable, "start: %w: still waiting for %s\n%s", context.Cause(ctx), strings.Join(waiting, ", "), lastLines(logPath)), "the whole log is "+logPath)
 		}
 	}
 }
@@ -181,18 +188,15 @@ func lastLines(path string) string {
 	return string(data[max(0, len(data)-2000):])
 }
 
-// ready tells whether all processes that run all the time are ready.
-func ready(ctx context.Context, p *platform) bool {
+// unready gives the processes that are not ready, of those that run all the time.
+func unready(ctx context.Context, p *platform) (names []string, err error) {
 	all, err := supervisor.Client{Socket: p.layout.SupervisorSocket()}.Status(ctx)
-	if err != nil {
-		return false
-	}
 	for _, process := range all {
 		if !process.Ready && process.Name != "builder" {
-			return false
+			names = append(names, process.Name)
 		}
 	}
-	return true
+	return names, err
 }
 
 func reloadCommand() *cobra.Command {

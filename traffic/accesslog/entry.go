@@ -2,41 +2,16 @@ package accesslog
 
 import (
 	"encoding/json"
-	"net/netip"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/record"
 )
 
-// Entry is one request, or one connection where a port is carried as it is. What is empty is left out
-// of its line. The query of a request is not logged: people put secrets there.
-type Entry struct {
-	Time     time.Time // when it began
-	Door     string    // gateway, mesh, published
-	ID       string    // the trace it belongs to
-	Client   netip.Addr
-	Caller   string // instance, of a call from service to service
-	Protocol string // HTTP/1.1, HTTP/2.0, tcp
-	Method   string
-	Scheme   string
-	Host     string
-	Path     string
-	Agent    string
-	Status   int // 499: the client went away first
-	In, Out  int64
-	Duration time.Duration
-	Upstream time.Duration // until the response began
-	Service  maru.ServiceID
-	Release  int
-	Instance string
-	Attempts int // instances asked
-	Error    string
-}
-
-// AppendJSON appends the entry as a JSON object.
-func (e *Entry) AppendJSON(b []byte) []byte {
+// AppendJSON appends the record as a JSON object. What is empty is left out.
+func AppendJSON(b []byte, e *record.Record) []byte {
 	b = append(b, `{"time":"`...)
 	b = e.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	b = append(b, '"')
@@ -46,6 +21,7 @@ func (e *Entry) AppendJSON(b []byte) []byte {
 		b = append(e.Client.AppendTo(append(key(b, "client"), '"')), '"')
 	}
 	b = text(b, "caller", e.Caller)
+	b = service(b, "from", e.From)
 	b = text(b, "protocol", e.Protocol)
 	b = text(b, "method", e.Method)
 	b = text(b, "scheme", e.Scheme)
@@ -56,15 +32,57 @@ func (e *Entry) AppendJSON(b []byte) []byte {
 	b = number(b, "in", e.In)
 	b = number(b, "out", e.Out)
 	b = seconds(b, "duration", e.Duration)
+	b = seconds(b, "waited", e.Waited)
 	b = seconds(b, "upstream", e.Upstream)
-	if s := e.Service; s.Service != "" {
-		b = join(b, "service", s.Project, s.Environment, s.App, s.Service)
-	}
+	b = text(b, "route", e.Route)
+	b = service(b, "service", e.Service)
 	b = number(b, "release", int64(e.Release))
 	b = text(b, "instance", e.Instance)
 	b = number(b, "attempts", int64(e.Attempts))
 	b = text(b, "error", e.Error)
 	return append(b, '}')
+}
+
+// AppendCommon appends the record in the Combined Log Format of the Apache HTTP Server, which is the Common
+// Log Format with referrer and agent. Maru keeps no referrers, as their queries may hold secrets.
+func AppendCommon(b []byte, e *record.Record) []byte {
+	if e.Client.IsValid() {
+		b = e.Client.AppendTo(b)
+	} else {
+		b = append(b, '-')
+	}
+	b = e.Time.UTC().AppendFormat(append(b, " - - "...), "[02/Jan/2006:15:04:05 -0700]")
+	b = append(b, ` "`...)
+	for i, part := range [...]string{e.Method, e.Path, e.Protocol} {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = escaped(b, part)
+	}
+	b = strconv.AppendInt(append(b, `" `...), int64(e.Status), 10)
+	b = strconv.AppendInt(append(b, ' '), e.Out, 10)
+	b = append(b, ` "-" "`...)
+	return append(escaped(b, orDash(e.Agent)), '"')
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// escaped appends a text as Apache does: what could be taken for another field or line is \xHH.
+func escaped(b []byte, s string) []byte {
+	const digits = "0123456789abcdef"
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			b = append(b, '\\', 'x', digits[c>>4], digits[c&15])
+			continue
+		}
+		b = append(b, s[i])
+	}
+	return b
 }
 
 func key(b []byte, k string) []byte {
@@ -87,11 +105,14 @@ func seconds(b []byte, k string, d time.Duration) []byte {
 	return strconv.AppendFloat(key(b, k), d.Seconds(), 'f', 6, 64)
 }
 
-// join is text of the parts with slashes between them.
-func join(b []byte, k string, parts ...string) []byte {
+// service is text of the name's parts with slashes between them.
+func service(b []byte, k string, id maru.ServiceID) []byte {
+	if id.Service == "" {
+		return b
+	}
 	var space [256]byte
 	v := space[:0]
-	for i, p := range parts {
+	for i, p := range [...]string{id.Project, id.Environment, id.App, id.Service} {
 		if i > 0 {
 			v = append(v, '/')
 		}
@@ -100,14 +121,10 @@ func join(b []byte, k string, parts ...string) []byte {
 	return text(b, k, v)
 }
 
-// longestText is how much is logged of what clients send.
-const longestText = 2048
-
 func text[T string | []byte](b []byte, k string, v T) []byte {
 	if len(v) == 0 {
 		return b
 	}
-	v = v[:min(len(v), longestText)]
 	b = key(b, k)
 	for i := range len(v) {
 		if c := v[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {

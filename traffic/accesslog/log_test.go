@@ -1,15 +1,16 @@
 package accesslog
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,19 +19,22 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/record"
 )
 
-// TestEntryIsJSON: whatever clients send, a line is one JSON object on one line.
-func TestEntryIsJSON(t *testing.T) {
+// TestRecordIsOneLine: whatever clients send, a record is one JSON object on one line, and one line of
+// seven fields in the common format.
+func TestRecordIsOneLine(t *testing.T) {
+	common := regexp.MustCompile(`^::1 - - \[[^]]+\] "[^"]*" -?\d+ -?\d+ "-" "[^"]*"$`)
 	rapid.Check(t, func(t *rapid.T) {
 		anything := rapid.String()
-		e := Entry{
+		e := record.Record{
 			Time: time.Now(), Door: anything.Draw(t, "door"), Method: anything.Draw(t, "method"), Host: anything.Draw(t, "host"),
 			Path: string(rapid.SliceOf(rapid.Byte()).Draw(t, "path")), Agent: anything.Draw(t, "agent"), Error: anything.Draw(t, "error"),
 			Status: rapid.Int().Draw(t, "status"), Duration: time.Duration(rapid.Int64().Draw(t, "duration")),
 			Client: netip.MustParseAddr("::1"), Service: maru.ServiceID{Service: anything.Draw(t, "service")},
 		}
-		line := e.AppendJSON(nil)
+		line := AppendJSON(nil, &e)
 		var got map[string]any
 		if err := json.Unmarshal(line, &got); err != nil || bytes.ContainsRune(line, '\n') {
 			t.Fatalf("%v: %s", err, line)
@@ -38,7 +42,21 @@ func TestEntryIsJSON(t *testing.T) {
 		if e.Host != "" && got["host"] != e.Host {
 			t.Fatalf("%q is not %q", got["host"], e.Host)
 		}
+		if line := AppendCommon(nil, &e); !common.Match(line) {
+			t.Fatalf("%s", line)
+		}
 	})
+}
+
+func TestCommonFormat(t *testing.T) {
+	e := record.Record{
+		Time: time.Date(2000, 10, 10, 13, 55, 36, 0, time.UTC), Client: netip.MustParseAddr("192.0.2.1"), Method: "GET", Path: "/a b\"c",
+		Protocol: "HTTP/1.1", Status: 200, Out: 2326, Agent: "curl/8",
+	}
+	const want = `192.0.2.1 - - [10/Oct/2000:13:55:36 +0000] "GET /a b\x22c HTTP/1.1" 200 2326 "-" "curl/8"`
+	if got := string(AppendCommon(nil, &e)); got != want {
+		t.Errorf("%s\nis not\n%s", got, want)
+	}
 }
 
 type slow struct {
@@ -55,67 +73,51 @@ func (s *slow) Write(p []byte) (int, error) {
 	return s.Buffer.Write(p)
 }
 
-// TestNobodyWaits writes more than fits while the output hangs.
-func TestNobodyWaits(t *testing.T) {
+// TestLinesThatDoNotFit puts more records than the ring holds while the output hangs.
+func TestLinesThatDoNotFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var told strings.Builder
 		out := &slow{gate: make(chan struct{})}
-		l := New(out, slog.New(slog.DiscardHandler))
+		ring := record.NewRing(64)
+		l := New(out, nil, ring, slog.New(slog.NewTextHandler(&told, nil)))
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
 		go func() { done <- l.Run(ctx) }()
-		const sent = 3 * mostBytes / 64 // a line is about as long
-		for range sent {
-			l.Write(&Entry{Door: "gateway"})
-		}
-		dropped := l.Dropped()
-		if dropped == 0 {
-			t.Fatal("nothing dropped")
+		const sent = 1000
+		for i := range sent {
+			ring.Put(&record.Record{Door: "gateway"})
+			if i == 10 {
+				time.Sleep(2 * batchAge) // until it hangs in the output
+			}
 		}
 		close(out.gate)
-		for l.waiting() > 0 {
-			time.Sleep(batchAge)
-		}
-		l.Write(&Entry{Door: "last"})
+		synctest.Wait()
+		ring.Put(&record.Record{Door: "last"})
 		cancel()
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		var lines, told uint64
-		for s := bufio.NewScanner(&out.Buffer); s.Scan(); {
-			var line struct {
-				Door    string
-				Dropped uint64
-			}
-			if err := json.Unmarshal(s.Bytes(), &line); err != nil {
-				t.Fatal(err)
-			}
-			told += line.Dropped
-			if line.Door != "" {
-				lines++
-			}
+		lines := strings.Count(out.String(), "\n")
+		if l.Dropped() == 0 || uint64(lines) != sent+1-l.Dropped() || !strings.Contains(out.String(), "last") {
+			t.Fatalf("%d lines, %d dropped", lines, l.Dropped())
 		}
-		if told != dropped || lines != sent+1-dropped {
-			t.Fatalf("%d lines, %d dropped, %d told", lines, dropped, told)
+		if !strings.Contains(told.String(), fmt.Sprint("count=", l.Dropped())) {
+			t.Error(told.String())
 		}
 	})
-}
-
-func (l *Log) waiting() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.batch)
 }
 
 func TestFailingOutputIsToldOnce(t *testing.T) {
 	var told strings.Builder
 	out := &slow{gate: make(chan struct{}), err: errors.New("disk full")}
 	close(out.gate)
-	l := New(out, slog.New(slog.NewTextHandler(&told, nil)))
+	ring := record.NewRing(0)
+	l := New(out, nil, ring, slog.New(slog.NewTextHandler(&told, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- l.Run(ctx) }()
 	for range 10 {
-		l.Write(&Entry{})
+		ring.Put(&record.Record{})
 	}
 	cancel()
 	if err := <-done; err != nil {

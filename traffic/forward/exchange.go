@@ -1,16 +1,17 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
 	"time"
 	"unsafe"
 
-	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/http1"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/table"
 	"github.com/marucloud/maru/traffic/trace"
 )
@@ -37,7 +38,7 @@ type exchange struct {
 	parent   string  // traceparent, when the request had none
 	tried    []*table.Endpoint
 	gap      connect.Gap
-	entry    accesslog.Entry
+	entry    record.Record
 
 	out     http1.Outgoing
 	named   []string
@@ -64,7 +65,7 @@ func (e *Engine) exchange(c message.Client, r *message.Request, call Call) *exch
 	x.upgrade = upgradeOf(r)
 	x.grpc = isGRPC(r.Header)
 	x.trailers = r.Header.HasToken("Te", "trailers")
-	x.entry = accesslog.Entry{
+	x.entry = record.Record{
 		Time: e.now(), Door: call.Door, ID: traceID(r.Header), Client: r.Client,
 		Protocol: protocol(r), Method: r.Method, Scheme: r.Scheme, Host: r.Host, Path: r.Path, Agent: r.Header.Get("User-Agent"),
 	}
@@ -75,8 +76,11 @@ func (e *Engine) exchange(c message.Client, r *message.Request, call Call) *exch
 	if call.Service != nil {
 		x.entry.Service = call.Service.ID
 	}
+	if route := call.Route; route != nil {
+		x.entry.Route = x.join(cmp.Or(route.Host, "*"), route.Path)
+	}
 	if call.Caller != nil {
-		x.entry.Caller = call.Caller.Instance
+		x.entry.Caller, x.entry.From = call.Caller.Instance, call.Caller.Service.ID
 	}
 	return x
 }
@@ -163,7 +167,7 @@ func (x *exchange) forward() error {
 	for {
 		ep := x.call.Service.Pick(x.tried)
 		if ep == nil {
-			if err := x.e.connector.Await(x.context(), x.call.Service, x.tried, &x.gap); err != nil {
+			if err := x.await(); err != nil {
 				return err
 			}
 			x.tried, left.connects = x.tried[:0], mostConnects
@@ -186,6 +190,13 @@ func (x *exchange) forward() error {
 		}
 		x.tried = append(x.tried, ep)
 	}
+}
+
+// await waits for an endpoint to be there.
+func (x *exchange) await() error {
+	began := x.e.now()
+	defer func() { x.entry.Waited += x.e.now().Sub(began) }()
+	return x.e.connector.Await(x.context(), x.call.Service, x.tried, &x.gap)
 }
 
 func (x *exchange) respondFrom(ep *table.Endpoint, res *message.Response) error {
@@ -218,16 +229,24 @@ func (x *exchange) finish() {
 	}
 	en := &x.entry
 	en.Duration = x.e.now().Sub(en.Time)
-	x.e.cfg.AccessLog.Write(en)
+	x.e.cfg.Records.Put(en)
 	if svc := x.call.Service; svc != nil {
-		class := en.Status / 100
-		if en.Status == statusClientGone {
-			class = 0
-		}
-		svc.Stats.Count(table.Key{Release: en.Release, Door: en.Door, Class: class}, en.Duration, max(0, en.Attempts-1))
+		svc.Stats.Count(x.key(), en.Duration, max(0, en.Attempts-1))
 	}
 	x.reset()
 	x.e.exchanges.Put(x)
+}
+
+// key is what the exchange is counted by.
+func (x *exchange) key() table.Key {
+	k := table.Key{Release: x.entry.Release, Door: x.entry.Door, Class: x.entry.Status / 100, From: x.entry.From}
+	if x.entry.Status == statusClientGone {
+		k.Class = 0
+	}
+	if r := x.call.Route; r != nil {
+		k.Host, k.Path = r.Host, r.Path
+	}
+	return k
 }
 
 // reset forgets all of the exchange but its memory.

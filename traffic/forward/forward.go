@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
-	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/table"
 )
 
@@ -33,7 +33,7 @@ const (
 // Config says how requests are carried.
 type Config struct {
 	Connector *connect.Connector
-	AccessLog *accesslog.Log // may be nil
+	Records   *record.Ring   // may be nil
 	Trusted   []netip.Prefix // whose forwarding headers are believed
 }
 

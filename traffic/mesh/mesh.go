@@ -13,10 +13,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/forward"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/relay"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/sniff"
@@ -28,10 +28,10 @@ type Config struct {
 	Listeners []net.Listener
 	Original  func(net.Conn) (netip.AddrPort, error) // nil: Original
 	Connector *connect.Connector
-	AccessLog *accesslog.Log // may be nil
-	Introduce time.Duration  // how long a caller that nothing is known of yet waits to be known
-	Drain     time.Duration  // longest wait for what is in flight when Run ends
-	Linger    time.Duration  // how long idle connections stay open then
+	Records   *record.Ring  // may be nil
+	Introduce time.Duration // how long a caller that nothing is known of yet waits to be known
+	Drain     time.Duration // longest wait for what is in flight when Run ends
+	Linger    time.Duration // how long idle connections stay open then
 }
 
 const (
@@ -184,13 +184,13 @@ func (m *Mesh) tunnel(ctx context.Context, client net.Conn, first []byte, c *cal
 	if !ok {
 		return
 	}
-	entry := accesslog.Entry{
+	entry := record.Record{
 		Time: time.Now(), Door: forward.Mesh, Protocol: "tcp", Client: c.from,
-		Caller: caller.Instance, Service: callee.ID,
+		Caller: caller.Instance, From: caller.Service.ID, Service: callee.ID,
 	}
 	defer func() {
 		entry.Duration = time.Since(entry.Time)
-		m.cfg.AccessLog.Write(&entry)
+		m.cfg.Records.Put(&entry)
 	}()
 	if !table.Allowed(caller.Service, callee) {
 		entry.Error = caller.Service.ID.Service + " may not call " + callee.ID.Service

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
-	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/forward"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/relay"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/sniff"
@@ -69,7 +69,7 @@ func (p *Ports) Serve(client message.Client, r *message.Request) error {
 // carry carries a connection as it is.
 func (p *Ports) carry(ctx context.Context, client net.Conn, first []byte, c claim) {
 	defer client.Close()
-	entry := accesslog.Entry{Time: time.Now(), Door: forward.Published, Protocol: "tcp", Client: serve.Source(client), Service: c.service.ID}
+	entry := record.Record{Time: time.Now(), Door: forward.Published, Protocol: "tcp", Client: serve.Source(client), Service: c.service.ID}
 	service, ep, err := relay.Open(ctx, p.cfg.Connector, c.service, c.target)
 	if err != nil {
 		entry.Error = err.Error()
@@ -79,5 +79,5 @@ func (p *Ports) carry(ctx context.Context, client net.Conn, first []byte, c clai
 		ep.Done()
 	}
 	entry.Duration = time.Since(entry.Time)
-	p.cfg.AccessLog.Write(&entry)
+	p.cfg.Records.Put(&entry)
 }

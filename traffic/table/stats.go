@@ -3,32 +3,28 @@ package table
 import (
 	"iter"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/histogram"
 )
 
-// Buckets are the upper bounds of the latency histogram.
-var Buckets = [...]time.Duration{
-	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
-	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
-	500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
-}
-
-// Key is what requests are counted by.
+// Key is what requests are counted by: at the gateway by route, in the mesh by the edge from the calling
+// service to this one.
 type Key struct {
-	Release int    // 0: none answered
-	Door    string // gateway, mesh, published
-	Class   int    // first digit of the status; 0: the client went away
+	Release    int    // 0: none answered
+	Door       string // gateway, mesh, published
+	Class      int    // first digit of the status; 0: the client went away
+	Host, Path string // of the route
+	From       maru.ServiceID
 }
 
 // Counter counts the requests of one key. It only grows.
 type Counter struct {
-	Requests atomic.Uint64
-	Retries  atomic.Uint64
-	Nanos    atomic.Uint64
-	Within   [len(Buckets) + 1]atomic.Uint64 // requests by the first bucket they fit; the last is for the rest
+	Retries atomic.Uint64
+	Latency histogram.Histogram
 }
 
 // Stats counts a service's requests.
@@ -40,13 +36,10 @@ type Stats struct {
 // Count counts a request that took d and was sent again that many times.
 func (s *Stats) Count(k Key, d time.Duration, retries int) {
 	c := s.counter(k)
-	c.Requests.Add(1)
-	c.Nanos.Add(uint64(d))
+	c.Latency.Observe(d)
 	if retries > 0 {
 		c.Retries.Add(uint64(retries))
 	}
-	i, _ := slices.BinarySearch(Buckets[:], d)
-	c.Within[i].Add(1)
 }
 
 // All gives the counters there are.
