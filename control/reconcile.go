@@ -120,7 +120,9 @@ func (c *Controller) secrets(ctx context.Context, r maru.Release) (map[string][]
 }
 
 func (c *Controller) remove(ctx context.Context, id maru.WorkloadID) error {
-	c.view.asking(id, plan.Removed)
+	if !c.view.asking(id, plan.Removed) {
+		return nil
+	}
 	crash.Point("control.remove.before")
 	err := c.engine.Remove(ctx, id)
 	crash.Point("control.remove.after")

@@ -307,11 +307,20 @@ func (v *view) decide(scope maru.Scope) (done func()) {
 	}
 }
 
-// asking notes what the engine is about to be asked, and asked gives the outcome.
-func (v *view) asking(id maru.WorkloadID, replicas int) {
+// asking notes what the engine is about to be asked, and asked gives the outcome. False: the workload that is
+// to be removed went since that was decided. The engine would have nothing to tell of it, and what was noted
+// would stay for ever.
+func (v *view) asking(id maru.WorkloadID, replicas int) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.app(id.Scope).asked[id] = replicas
+	a := v.app(id.Scope)
+	_, observed := a.observed[id.Service][id.Name]
+	_, asked := a.asked[id]
+	if replicas == plan.Removed && !observed && !asked {
+		return false
+	}
+	a.asked[id] = replicas
+	return true
 }
 
 func (v *view) asked(id maru.WorkloadID, err error) {

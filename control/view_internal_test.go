@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/plan"
 )
 
 // FuzzStored reads whatever may stand in the store: an error is fine, a panic is not.
@@ -67,5 +68,26 @@ func TestPlus(t *testing.T) {
 	}
 	if got := plus(r.VirtualV6.Addr(), 65534).String(); got != "fd6d:6172:7500:2::fffe" {
 		t.Errorf("v6: %s", got)
+	}
+}
+
+// TestRemovalOfWhatWentMeanwhile: between a decision to remove a workload and its effect the engine may
+// tell that it is gone; nothing may wait for its end then.
+func TestRemovalOfWhatWentMeanwhile(t *testing.T) {
+	v := newView(func(maru.Scope) {}, func(maru.ServiceID) {})
+	id := maru.Scope{Project: "p", Environment: "e", App: "a"}.Service("web").Workload("1")
+	v.replay(map[maru.WorkloadID]maru.Observation{id: {Workload: id}})
+	if !v.asking(id, plan.Removed) {
+		t.Error("what is there is not removed")
+	}
+	v.observe(maru.Observation{Workload: id, Gone: true})
+	if v.asking(id, plan.Removed) {
+		t.Error("what is gone is removed")
+	}
+	if asked := v.look(id.Scope).Asked; len(asked) > 0 {
+		t.Errorf("still asked: %v", asked)
+	}
+	if !v.asking(id, 1) || !v.asking(id, plan.Removed) {
+		t.Error("what was asked for a moment ago is not removed")
 	}
 }

@@ -94,8 +94,8 @@ func (w *workload) finish() bool {
 	}
 	w.gone = true
 	w.e.mu.Lock()
+	defer w.e.mu.Unlock() // a workload of the same name that comes next is told of after this one's end
 	delete(w.e.workloads, w.id)
-	w.e.mu.Unlock()
 	w.e.hub.publish(maru.Observation{Workload: w.id, Gone: true})
 	return true
 }

@@ -18,6 +18,7 @@ type notifier struct {
 	path string
 	conn *net.UnixConn
 
+	starting sync.RWMutex // held for reading while a process starts: it may be ready before it is expected
 	mu       sync.Mutex
 	expected map[int]*handle
 }
@@ -64,11 +65,24 @@ func (n *notifier) run() {
 }
 
 func (n *notifier) ready(pid int, version string) {
+	n.starting.Lock()
+	defer n.starting.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if h := n.expected[pid]; h != nil {
 		h.becomeReady(version)
 	}
+}
+
+// start expects the process that begin starts.
+func (n *notifier) start(begin func() (*handle, error)) (*handle, error) {
+	n.starting.RLock()
+	defer n.starting.RUnlock()
+	h, err := begin()
+	if err == nil {
+		n.expect(h)
+	}
+	return h, err
 }
 
 func (n *notifier) expect(h *handle) {

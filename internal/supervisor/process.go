@@ -213,11 +213,15 @@ func (p *process) start() (*handle, error) {
 	if p.spec.UID != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.spec.UID), Gid: uint32(p.spec.GID)}
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, maru.Errorf(maru.Internal, "start %s: %w", p.spec.Name, err)
+	h, err := p.notify.start(func() (*handle, error) {
+		if err := cmd.Start(); err != nil {
+			return nil, maru.Errorf(maru.Internal, "start %s: %w", p.spec.Name, err)
+		}
+		return newHandle(cmd.Process.Pid), nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	h := newHandle(cmd.Process.Pid)
-	p.notify.expect(h)
 	go func() {
 		_ = cmd.Wait()
 		p.notify.forget(h)

@@ -221,12 +221,17 @@ func (s *Subscriber) once(ctx context.Context) (connected bool, err error) {
 	}
 }
 
-// reports posts the plane's report whenever it has news. News that come meanwhile go into the next.
+// reports posts the plane's report whenever it has news. News that come meanwhile go into the next. One that
+// could not be sent is tried again: somebody may be waiting for what is in it.
 func (s *Subscriber) reports(ctx context.Context) error {
+	again := time.NewTimer(0)
+	again.Stop()
+	backoff := firstBackoff
 	for {
 		select {
 		case <-s.plane.News():
 		case <-s.connected:
+		case <-again.C:
 		case <-ctx.Done():
 			return nil
 		}
@@ -234,9 +239,14 @@ func (s *Subscriber) reports(ctx context.Context) error {
 		if id == nil {
 			continue
 		}
-		if err := s.post(ctx, *id, s.plane.Report()); err != nil && ctx.Err() == nil {
-			s.log.Debug("traffic report not sent", "error", err)
+		err := s.post(ctx, *id, s.plane.Report())
+		if err == nil || ctx.Err() != nil {
+			backoff = firstBackoff
+			continue
 		}
+		s.log.Debug("traffic report not sent", "error", err, "again in", backoff)
+		again.Reset(backoff)
+		backoff = min(2*backoff, longestBackoff)
 	}
 }
 
