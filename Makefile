@@ -5,7 +5,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test bench-proxy
+.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test bench-proxy soak-proxy
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ bench-proxy: ## Measure the proxy beside nginx, HAProxy and Caddy; BENCH_FLAGS="
 
 soak: build ## The long tests: 1,000 kill rounds, each crash point thrice, 4,000,000 lines of logs
 	@scripts/soak.sh
+
+soak-proxy: ## A day's worth of requests at 100/s through proxies that take over from each other; MARU_REQUESTS
+	@scripts/deps.sh build
+	MARU_REQUESTS=$${MARU_REQUESTS:-8640000} MARU_SECONDS=$${MARU_SECONDS:-60} MARU_TIMINGS=1 go test -count 1 -timeout 3h -v -run 'TestEndurance|TestChangesUnderLoad' ./traffic
 
 fuzz: ## Fuzz every decoder, 10 minutes in all; FUZZ_SECONDS changes that
 	@scripts/fuzz.sh
