@@ -18,17 +18,50 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-var requests = regexp.MustCompile(`(\d+) requests in`)
+// ways are how requests come to a proxy: a name, and what sends them and gives how many were answered.
+var ways = [...]struct {
+	name string
+	load func(ctx context.Context, p *proxy, connections int, d time.Duration) (int, error)
+}{
+	{"HTTP/1.1", func(ctx context.Context, p *proxy, connections int, d time.Duration) (int, error) {
+		return wrk(ctx, "http://"+p.address+"/", connections, d)
+	}},
+	{"HTTP/1.1 by TLS", func(ctx context.Context, p *proxy, connections int, d time.Duration) (int, error) {
+		return wrk(ctx, "https://localhost:"+portOf(p.secure)+"/", connections, d)
+	}},
+	{"HTTP/2 by TLS", h2load},
+}
 
-// wrk puts load on an address and gives how many requests were answered.
-func wrk(ctx context.Context, address string, connections int, d time.Duration) (int, error) {
-	out, err := exec.CommandContext(ctx, "wrk", "-t1", "-c"+strconv.Itoa(connections), fmt.Sprintf("-d%ds", d/time.Second), "http://"+address+"/").CombinedOutput()
+var (
+	wrkDone    = regexp.MustCompile(`(\d+) requests in`)
+	h2loadDone = regexp.MustCompile(`(\d+) succeeded, 0 failed, 0 errored`)
+	h2loadGood = regexp.MustCompile(`status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx`)
+)
+
+func wrk(ctx context.Context, url string, connections int, d time.Duration) (int, error) {
+	out, err := exec.CommandContext(ctx, "wrk", "-t1", "-c"+strconv.Itoa(connections), fmt.Sprintf("-d%ds", d/time.Second), url).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("wrk: %w; run scripts/deps.sh bench\n%s", err, out)
 	}
-	m := requests.FindSubmatch(out)
+	m := wrkDone.FindSubmatch(out)
 	if m == nil || regexp.MustCompile(`Non-2xx`).Match(out) {
 		return 0, fmt.Errorf("wrk: %s", out)
+	}
+	return strconv.Atoi(string(m[1]))
+}
+
+// streams are the requests at once on a connection of HTTP/2.
+const streams = 4
+
+func h2load(ctx context.Context, p *proxy, connections int, d time.Duration) (int, error) {
+	out, err := exec.CommandContext(ctx, "h2load", "-c"+strconv.Itoa(connections/streams), "-m"+strconv.Itoa(streams),
+		fmt.Sprintf("-D%d", d/time.Second), "https://localhost:"+portOf(p.secure)+"/").CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("h2load: %w; run scripts/deps.sh bench\n%s", err, out)
+	}
+	m := h2loadDone.FindSubmatch(out)
+	if m == nil || !h2loadGood.Match(out) || !regexp.MustCompile(`Application protocol: h2`).Match(out) {
+		return 0, fmt.Errorf("h2load: %s", out)
 	}
 	return strconv.Atoi(string(m[1]))
 }
@@ -57,9 +90,6 @@ func (o options) idleMemory(all []*proxy) error {
 		var err error
 		if p.idle, err = o.idleAt(p, func() (net.Conn, error) { return net.Dial("tcp", p.address) }); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
-		}
-		if p.secure == "" {
-			continue
 		}
 		if p.tls, err = o.idleAt(p, func() (net.Conn, error) {
 			return tls.Dial("tcp", p.secure, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) //nolint:gosec // made a moment ago

@@ -1,12 +1,11 @@
 // Command bench-proxy measures Maru's proxy beside nginx, HAProxy and Caddy as Debian has them: the
-// processor time of one request, the memory of one idle connection, and what a request takes longer
+// processor time of one request, by HTTP/1.1 with and without TLS and by HTTP/2, the memory of one idle connection, and what a request takes longer
 // for the proxy in its way. All carry to the same backend and write their access log. "make
 // bench-proxy" runs it.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -47,10 +46,10 @@ func fail(err error) {
 
 // figures are one proxy's.
 type figures struct {
-	cpu       []time.Duration  // for one request, of each round
-	idle, tls int64            // bytes for a connection
-	memory    int64            // after the load
-	added     [2]time.Duration // to a request: p50, p99
+	cpu       [][]time.Duration // for one request: by way, of each round
+	idle, tls int64             // bytes for a connection
+	memory    int64             // after the load
+	added     [2]time.Duration  // to a request: p50, p99
 }
 
 func (o options) run(ctx context.Context) (err error) {
@@ -59,6 +58,9 @@ func (o options) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(folder)
+	if err := writeCertificate(folder); err != nil {
+		return err
+	}
 	b, err := startBackend(ctx, folder)
 	if err != nil {
 		return err
@@ -92,29 +94,26 @@ func (o options) run(ctx context.Context) (err error) {
 
 // load has each proxy work in turn, so that what else happens on the machine meets all alike.
 func (o options) load(ctx context.Context, all []*proxy) error {
-	for round := range o.rounds + 1 {
+	for way := range ways {
 		for _, p := range all {
+			p.cpu = append(p.cpu, nil)
+		}
+		for round := range o.rounds + 1 {
 			d := time.Duration(o.seconds) * time.Second
 			if round == 0 {
 				d = time.Second // to warm up
 			}
-			before, err := p.processorTime()
-			if err != nil {
-				return err
-			}
-			n, err := wrk(ctx, p.address, o.connections, d)
-			if err != nil {
-				return err
-			}
-			after, err := p.processorTime()
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				return errors.New(p.name + " answered nothing")
-			}
-			if round > 0 {
-				p.cpu = append(p.cpu, (after-before)/time.Duration(n))
+			for _, p := range all {
+				took, err := o.round(ctx, p, way, d)
+				if err != nil {
+					return fmt.Errorf("%s by %s: %w", p.name, ways[way].name, err)
+				}
+				if round > 0 && took == 0 {
+					return fmt.Errorf("%s by %s: nothing was answered", p.name, ways[way].name)
+				}
+				if round > 0 {
+					p.cpu[way] = append(p.cpu[way], took)
+				}
 			}
 		}
 	}
@@ -127,26 +126,46 @@ func (o options) load(ctx context.Context, all []*proxy) error {
 	return nil
 }
 
-func (f *figures) median() time.Duration {
-	return slices.Sorted(slices.Values(f.cpu))[len(f.cpu)/2]
+// round gives the processor time of one request, 0 when none was answered.
+func (o options) round(ctx context.Context, p *proxy, way int, d time.Duration) (time.Duration, error) {
+	before, err := p.processorTime()
+	if err != nil {
+		return 0, err
+	}
+	n, err := ways[way].load(ctx, p, o.connections, d)
+	if err != nil {
+		return 0, err
+	}
+	after, err := p.processorTime()
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	return (after - before) / time.Duration(n), nil
+}
+
+func (f *figures) median(way int) time.Duration {
+	return slices.Sorted(slices.Values(f.cpu[way]))[len(f.cpu[way])/2]
 }
 
 func report(all []*proxy) {
-	var nginx time.Duration
+	var nginx *proxy
 	for _, p := range all {
 		if p.name == "nginx" {
-			nginx = p.median()
+			nginx = p
 		}
 	}
-	fmt.Println("| proxy | version | CPU for a request | to nginx's | added, p50 / p99 | memory under load | idle connection | idle, by TLS |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
+	head, line := "| proxy | version |", "|---|---|"
+	for _, w := range ways {
+		head, line = head+" CPU for a request, "+w.name+" |", line+"---|"
+	}
+	fmt.Println(head + " added, p50 / p99 | memory under load | idle connection | idle, by TLS |")
+	fmt.Println(line + "---|---|---|---|")
 	for _, p := range all {
-		secure := "-"
-		if p.secure != "" {
-			secure = kilobytes(p.tls)
+		fmt.Printf("| %s | %s |", p.name, p.version)
+		for way := range ways {
+			fmt.Printf(" %.1f µs, %.2f × nginx |", micros(p.median(way)), float64(p.median(way))/float64(nginx.median(way)))
 		}
-		fmt.Printf("| %s | %s | %.1f µs | %.2f | %.0f / %.0f µs | %.1f MB | %s | %s |\n", p.name, p.version, micros(p.median()),
-			float64(p.median())/float64(nginx), micros(p.added[0]), micros(p.added[1]), float64(p.memory)/(1<<20), kilobytes(p.idle), secure)
+		fmt.Printf(" %.0f / %.0f µs | %.1f MB | %s | %s |\n", micros(p.added[0]), micros(p.added[1]), float64(p.memory)/(1<<20), kilobytes(p.idle), kilobytes(p.tls))
 	}
 }
 

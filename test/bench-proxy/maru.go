@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -67,7 +68,7 @@ func serveMaru(args []string) error {
 	if err != nil {
 		return err
 	}
-	certificate, err := selfSigned()
+	certificate, err := readCertificate(filepath.Dir(log))
 	if err != nil {
 		return err
 	}
@@ -84,13 +85,39 @@ func serveMaru(args []string) error {
 	return p.Run(ctx)
 }
 
+// Names of the certificate's files, which all proxies have.
+const (
+	chainFile = "certificate.pem"
+	keyFile   = "key.pem"
+)
+
+func writeCertificate(folder string) error {
+	c, err := selfSigned()
+	if err != nil {
+		return err
+	}
+	for name, data := range map[string][]byte{chainFile: c.Chain, keyFile: c.Key, "both.pem": append(slices.Clone(c.Chain), c.Key...)} {
+		if _, err := write(folder, name, string(data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readCertificate(folder string) (c maru.Certificate, err error) {
+	if c.Chain, err = os.ReadFile(filepath.Join(folder, chainFile)); err == nil {
+		c.Key, err = os.ReadFile(filepath.Join(folder, keyFile))
+	}
+	return c, err
+}
+
 func selfSigned() (maru.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return maru.Certificate{}, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench.test"}, DNSNames: []string{"bench.test"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench.test"}, DNSNames: []string{"bench.test", "localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

@@ -55,6 +55,14 @@ func freeAddress() string {
 	return l.Addr().String()
 }
 
+func portOf(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		fail(err)
+	}
+	return port
+}
+
 func write(folder, name, text string) (string, error) {
 	path := filepath.Join(folder, name)
 	return path, os.WriteFile(path, []byte(text), 0o600)
@@ -92,30 +100,32 @@ func startBackend(ctx context.Context, folder string) (*proxy, error) {
 }
 
 func startNginx(ctx context.Context, folder, backend string) (*proxy, error) {
-	address := freeAddress()
+	address, secure := freeAddress(), freeAddress()
 	conf, err := write(folder, "nginx.conf", fmt.Sprintf(nginxCommon+`
 	access_log %[1]s/nginx.log combined;
 	upstream backend { server %[4]s; keepalive 128; keepalive_requests 1000000000; }
 	server {
 		listen %[3]s;
+		listen %[5]s ssl http2;
+		ssl_certificate %[1]s/certificate.pem; ssl_certificate_key %[1]s/key.pem; ssl_protocols TLSv1.2 TLSv1.3;
 		location / {
 			proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
 			proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Request-Id $request_id;
 		}
 	}
-}`, folder, "nginx", address, backend))
+}`, folder, "nginx", address, backend, secure))
 	if err != nil {
 		return nil, err
 	}
 	p, err := start(ctx, folder, "nginx", address, "nginx", "-c", conf, "-e", filepath.Join(folder, "nginx.error"))
 	if err == nil {
-		p.version = versionOf("nginx", "-v")
+		p.version, p.secure = versionOf("nginx", "-v"), secure
 	}
 	return p, err
 }
 
 func startHAProxy(ctx context.Context, folder, backend string) (*proxy, error) {
-	address := freeAddress()
+	address, secure := freeAddress(), freeAddress()
 	conf, err := write(folder, "haproxy.conf", fmt.Sprintf(`
 global
 	maxconn 8192
@@ -132,42 +142,50 @@ defaults
 	timeout server 600s
 frontend in
 	bind %s
+	bind %s ssl crt %s alpn h2,http/1.1
 	default_backend out
 backend out
 	server a %s
-`, address, backend))
+`, address, secure, filepath.Join(folder, "both.pem"), backend))
 	if err != nil {
 		return nil, err
 	}
 	p, err := start(ctx, folder, "haproxy", address, "haproxy", "-db", "-f", conf)
 	if err == nil {
-		p.version = versionOf("haproxy", "-v")
+		p.version, p.secure = versionOf("haproxy", "-v"), secure
 	}
 	return p, err
 }
 
 func startCaddy(ctx context.Context, folder, backend string) (*proxy, error) {
-	address := freeAddress()
-	_, port, _ := net.SplitHostPort(address)
+	address, secure := freeAddress(), freeAddress()
 	conf, err := write(folder, "Caddyfile", fmt.Sprintf(`
 {
 	admin off
 	auto_https off
+	default_sni bench.test
 }
-http://:%s {
+(all) {
 	bind 127.0.0.1
 	log {
-		output file %s/caddy.log
+		output file %[3]s/caddy.log
 	}
-	reverse_proxy %s
+	reverse_proxy %[4]s
 }
-`, port, folder, backend))
+http://:%[1]s {
+	import all
+}
+https://:%[2]s {
+	import all
+	tls %[3]s/certificate.pem %[3]s/key.pem
+}
+`, portOf(address), portOf(secure), folder, backend))
 	if err != nil {
 		return nil, err
 	}
 	p, err := start(ctx, folder, "caddy", address, "caddy", "run", "--adapter", "caddyfile", "--config", conf)
 	if err == nil {
-		p.version = versionOf("caddy", "version")
+		p.version, p.secure = versionOf("caddy", "version"), secure
 	}
 	return p, err
 }
