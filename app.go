@@ -46,6 +46,7 @@ type Service struct {
 	Allow         []string              `json:"allow,omitempty"`   // callers: "gateway" or a service of this app; empty: the services sharing a network, and the gateway for its routes
 	Timeout       time.Duration         `json:"timeout,omitempty"` // for one request; 0: none
 	Retry         Retry                 `json:"retry"`
+	Balance       Balance               `json:"balance,omitzero"`
 	DNSRoundRobin bool                  `json:"dnsRoundRobin,omitempty"` // endpoint_mode: dnsrr: names give instances' addresses
 	Labels        map[string]string     `json:"labels,omitempty"`
 }

@@ -19,6 +19,7 @@ type ServiceTraffic struct {
 	Allow          []string            `json:"allow,omitempty"`
 	Timeout        time.Duration       `json:"timeout,omitempty"`
 	Retry          Retry               `json:"retry"`
+	Balance        Balance             `json:"balance,omitzero"`
 	Serving        []Weight            `json:"serving,omitempty"`
 	Endpoints      []Endpoint          `json:"endpoints,omitempty"` // sorted by Instance
 	Empty          string              `json:"empty,omitempty"`     // without a ready endpoint: why, for the page a person sees

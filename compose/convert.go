@@ -66,6 +66,7 @@ func (s *service) convert() {
 		Allow:    s.keys.allow,
 		Timeout:  s.keys.timeout,
 		Retry:    s.keys.retry,
+		Balance:  s.keys.balance,
 		Release:  s.keys.release,
 		Labels:   s.labels(),
 	}

@@ -22,6 +22,7 @@ type maruKeys struct {
 	allow     []string
 	timeout   time.Duration
 	retry     maru.Retry
+	balance   maru.Balance
 	drain     time.Duration
 	min       int // of scale
 	goPackage string
@@ -108,7 +109,7 @@ func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
 }
 
 // serviceKeys are the keys of x-maru in a service.
-var serviceKeys = []string{"allow", "drain", "go", "health", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
+var serviceKeys = []string{"allow", "balance", "drain", "go", "health", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
 
 func (d decoder) service(n *node, path string) maruKeys {
 	var k maruKeys
@@ -124,6 +125,7 @@ func (d decoder) service(n *node, path string) maruKeys {
 	k.allow = d.allow(at("allow"))
 	k.timeout = d.duration(at("timeout"))
 	k.retry = d.retry(at("retry"))
+	k.balance = d.balance(at("balance"))
 	k.drain = d.duration(at("drain"))
 	k.min = d.scale(at("scale"))
 	k.goPackage, k.goVersion = d.goBuild(at("go"))

@@ -29,6 +29,7 @@ func Traffic(v ServiceView) maru.ServiceTraffic {
 		t.Allow = r.Spec.Allow
 		t.Timeout = r.Spec.Timeout
 		t.Retry = r.Spec.Retry
+		t.Balance = r.Spec.Balance
 	}
 	t.Serving = serving(v.State)
 	ready := 0

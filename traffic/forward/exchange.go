@@ -36,6 +36,9 @@ type exchange struct {
 	body     *replay // nil without a body
 	parent   string  // traceparent, when the request had none
 	tried    []*table.Endpoint
+	picked   time.Time // when the present endpoint was chosen
+	load     int       // requests it had then
+	status   string    // of gRPC, from the trailer
 	gap      connect.Gap
 	entry    accesslog.Entry
 
@@ -161,7 +164,7 @@ func (x *exchange) forward() error {
 	defer x.gap.End()
 	left := x.retries()
 	for {
-		ep := x.call.Service.Pick(x.tried)
+		ep := x.pick()
 		if ep == nil {
 			if err := x.e.connector.Await(x.context(), x.call.Service, x.tried, &x.gap); err != nil {
 				return err
@@ -172,6 +175,7 @@ func (x *exchange) forward() error {
 		x.entry.Attempts++
 		x.entry.Release, x.entry.Instance = ep.Release, ep.Instance
 		res, err := x.send(ep)
+		x.observe(ep, res, err)
 		if err == nil {
 			x.gap.End()
 			return x.respondFrom(ep, res)
@@ -190,7 +194,9 @@ func (x *exchange) forward() error {
 
 func (x *exchange) respondFrom(ep *table.Endpoint, res *message.Response) error {
 	defer ep.Done()
-	return x.respond(res)
+	err := x.respond(res)
+	x.observeEnd(ep)
+	return err
 }
 
 // endBody leaves the request's body: what may still read it gets an error from here on. A read that

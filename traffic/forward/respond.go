@@ -85,7 +85,7 @@ func (x *exchange) copyBody(body message.Body) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return gone(x.c.End(body.Trailer()))
+			return x.end(body.Trailer())
 		case err != nil:
 			if cause := x.ended(); cause != nil {
 				return cause
@@ -93,6 +93,13 @@ func (x *exchange) copyBody(body message.Body) error {
 			return err
 		}
 	}
+}
+
+func (x *exchange) end(trailer message.Header) error {
+	if x.grpc {
+		x.status = trailer.Get("Grpc-Status")
+	}
+	return gone(x.c.End(trailer))
 }
 
 func gone(err error) error {

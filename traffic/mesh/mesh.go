@@ -196,7 +196,7 @@ func (m *Mesh) tunnel(ctx context.Context, client net.Conn, first []byte, c *cal
 		entry.Error = caller.Service.ID.Service + " may not call " + callee.ID.Service
 		return
 	}
-	service, ep, err := relay.Open(ctx, m.cfg.Connector, callee, c.to.Port())
+	service, ep, err := relay.Open(ctx, m.cfg.Connector, callee, c.to.Port(), c.from)
 	if err != nil {
 		entry.Error = err.Error()
 		return

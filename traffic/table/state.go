@@ -2,8 +2,10 @@ package table
 
 import (
 	"slices"
+	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/balance"
 )
 
 // State is one moment of a service. It is immutable.
@@ -11,8 +13,11 @@ type State struct {
 	maru.ServiceTraffic
 	Removed bool // the service is gone
 
+	policy    balance.Policy
+	slowStart time.Duration
+
 	all   []*Endpoint // as listed, by instance
-	ready []*Endpoint // of the releases that serve
+	whole *group      // those that are ready, of the releases that serve
 	parts []part      // by release; only when more than one has a ready endpoint
 	wheel *wheel      // turns through parts
 }
@@ -20,14 +25,14 @@ type State struct {
 // part is a release's share.
 type part struct {
 	release, weight int
-	ready           []*Endpoint
+	*group
 }
 
 // Endpoints gives every instance that is listed, ready or not.
 func (s *State) Endpoints() []*Endpoint { return s.all }
 
 // Ready gives the endpoints that take requests now.
-func (s *State) Ready() []*Endpoint { return s.ready }
+func (s *State) Ready() []*Endpoint { return s.whole.ready }
 
 // Protocol gives what is spoken on a port as declared or recognized: "" when nobody said.
 func (s *State) Protocol(port uint16, transport maru.Protocol) string {
@@ -69,7 +74,7 @@ func (s *State) Starting() bool {
 
 // newState makes the state of what the control plane says, out of the endpoints that were there.
 func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*Endpoint)) (s *State, fresh, gone []*Endpoint) {
-	s = &State{ServiceTraffic: traffic}
+	s = &State{ServiceTraffic: traffic, policy: policyOf(traffic.Balance), slowStart: slowStart(traffic.Balance), whole: &group{}}
 	before := map[string]*Endpoint{}
 	if old != nil {
 		for _, e := range old.all {
@@ -79,7 +84,7 @@ func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*
 	for _, t := range traffic.Endpoints {
 		e := before[t.Instance]
 		if e == nil || e.Addresses != t.Addresses || e.Release != t.Release {
-			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, idle: idle}
+			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, key: balance.Key(t.Instance), idle: idle}
 			fresh = append(fresh, e)
 		} else {
 			delete(before, t.Instance)
@@ -109,7 +114,7 @@ func (s *State) group(traffic maru.ServiceTraffic) {
 		if !t.Ready || t.Draining || len(weights) > 0 && !serves {
 			continue
 		}
-		s.ready = append(s.ready, s.all[i])
+		s.whole.ready = append(s.whole.ready, s.all[i])
 		if len(weights) < 2 {
 			continue
 		}
@@ -117,7 +122,7 @@ func (s *State) group(traffic maru.ServiceTraffic) {
 		if !ok {
 			n = len(s.parts)
 			at[t.Release] = n
-			s.parts = append(s.parts, part{release: t.Release, weight: weight})
+			s.parts = append(s.parts, part{release: t.Release, weight: weight, group: &group{}})
 		}
 		s.parts[n].ready = append(s.parts[n].ready, s.all[i])
 	}
@@ -131,4 +136,26 @@ func (s *State) group(traffic maru.ServiceTraffic) {
 		shares[i] = p.weight
 	}
 	s.wheel = newWheel(shares)
+}
+
+// defaultSlowStart is for how long an instance that joins others gets less than its part.
+const defaultSlowStart = 10 * time.Second
+
+func slowStart(b maru.Balance) time.Duration {
+	if b.SlowStart == 0 {
+		return defaultSlowStart
+	}
+	return max(0, b.SlowStart)
+}
+
+func policyOf(b maru.Balance) balance.Policy {
+	switch b.Policy {
+	case maru.RoundRobin:
+		return balance.RoundRobin
+	case maru.LeastRequests:
+		return balance.LeastRequests
+	case maru.Hash:
+		return balance.Hash
+	}
+	return balance.Prequal
 }

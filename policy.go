@@ -1,0 +1,22 @@
+package maru
+
+import "time"
+
+// Balance says how requests are shared out among a service's instances.
+type Balance struct {
+	Policy    BalancePolicy `json:"policy,omitempty"`    // "": Prequal
+	Header    string        `json:"header,omitempty"`    // of Hash: the field whose value is the key
+	Cookie    string        `json:"cookie,omitempty"`    // of Hash: the cookie likewise; without either the client's address
+	SlowStart time.Duration `json:"slowStart,omitempty"` // until an instance that joins others gets all of its part; 0: 10 s; <0: none
+}
+
+// BalancePolicy is a way of balancing.
+type BalancePolicy string
+
+// The ways of balancing.
+const (
+	Prequal       BalancePolicy = "prequal" // by latency and requests in flight
+	RoundRobin    BalancePolicy = "round_robin"
+	LeastRequests BalancePolicy = "least_requests"
+	Hash          BalancePolicy = "hash" // requests with the same key to the same instance
+)

@@ -1,0 +1,202 @@
+package table
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// simulation is a service under load in virtual time: the table's own code chooses, and is told what
+// instances of a model answer. Requests come at random (Poisson); an instance has workers and a queue.
+type simulation struct {
+	rand  *rand.Rand
+	now   time.Duration // since start
+	start time.Time
+	todo  events
+	svc   *Service
+	rate  float64 // requests a second
+	until time.Duration
+	warm  time.Duration // answers before that are not counted
+
+	models map[*Endpoint]*model
+	took   []time.Duration
+	failed int
+}
+
+// model is how an instance serves.
+type model struct {
+	workers int
+	mean    time.Duration // exponential
+	broken  bool          // fails at once
+
+	busy    int
+	queue   []func()
+	answers int // counted ones
+}
+
+type event struct {
+	at time.Duration
+	do func()
+}
+
+type events []event
+
+func (e events) Len() int           { return len(e) }
+func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
+func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)        { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+// simulate makes a service of instances as the models say.
+func simulate(t testing.TB, b maru.Balance, rate float64, models ...*model) *simulation {
+	x := New()
+	traffic := service("web")
+	traffic.Balance = b
+	for i := range models {
+		traffic.Endpoints = append(traffic.Endpoints, maru.Endpoint{Instance: fmt.Sprintf("web-%02d", i), Release: 1, Addresses: address(i + 1), Ready: true})
+	}
+	apply(t, x, traffic)
+	s := &simulation{rand: rand.New(rand.NewPCG(1, 2)), start: time.Now(), svc: x.must("web"), rate: rate, models: map[*Endpoint]*model{}}
+	for i, e := range s.svc.State().Endpoints() {
+		s.models[e] = models[i]
+	}
+	return s
+}
+
+func (s *simulation) after(d time.Duration, do func()) { heap.Push(&s.todo, event{s.now + d, do}) }
+
+func (s *simulation) moment() int64 { return s.start.Add(s.now).UnixNano() }
+
+// run has requests come for a time, and waits for their answers.
+func (s *simulation) run(warm, until time.Duration) {
+	s.warm, s.until = warm, until
+	s.arrive()
+	for len(s.todo) > 0 {
+		e := heap.Pop(&s.todo).(event)
+		s.now = e.at
+		e.do()
+	}
+}
+
+func (s *simulation) arrive() {
+	if s.now > s.until {
+		return
+	}
+	s.after(time.Duration(s.rand.ExpFloat64()/s.rate*float64(time.Second)), s.arrive)
+	s.request()
+}
+
+func (s *simulation) request() {
+	came := s.now
+	e := s.svc.PickFor(Ask{Now: s.moment()}, nil)
+	m, load := s.models[e], e.InFlight()
+	s.serve(m, func() {
+		if !m.broken {
+			e.Took(s.moment(), load, s.now-came)
+		}
+		e.Answered(s.moment(), m.broken)
+		e.Done()
+		if came < s.warm {
+			return
+		}
+		m.answers++
+		s.took = append(s.took, s.now-came)
+		if m.broken {
+			s.failed++
+		}
+	})
+}
+
+func (s *simulation) serve(m *model, done func()) {
+	if m.broken {
+		s.after(time.Millisecond, done)
+		return
+	}
+	work := func() {
+		s.after(time.Duration(s.rand.ExpFloat64()*float64(m.mean)), func() {
+			done()
+			if m.busy--; len(m.queue) > 0 {
+				next := m.queue[0]
+				m.queue = m.queue[1:]
+				m.busy++
+				next()
+			}
+		})
+	}
+	if m.busy == m.workers {
+		m.queue = append(m.queue, work)
+		return
+	}
+	m.busy++
+	work()
+}
+
+func quantile(all []time.Duration, q float64) time.Duration {
+	slices.Sort(all)
+	return all[int(float64(len(all)-1)*q)]
+}
+
+// TestSlowInstance: one of ten instances is ten times slower than the others, at 70 % of what all can do.
+func TestSlowInstance(t *testing.T) {
+	p99 := map[maru.BalancePolicy]time.Duration{}
+	for _, policy := range []maru.BalancePolicy{maru.RoundRobin, maru.LeastRequests, maru.Prequal} {
+		var models []*model
+		for range 9 {
+			models = append(models, &model{workers: 4, mean: 10 * time.Millisecond})
+		}
+		slow := &model{workers: 4, mean: 100 * time.Millisecond}
+		s := simulate(t, maru.Balance{Policy: policy}, 0.7*9.1*400, append(models, slow)...)
+		s.run(5*time.Second, 35*time.Second)
+		p99[policy] = quantile(s.took, 0.99)
+		t.Logf("%-14s p50 %8s p99 %8s, the slow one got %.2f %% of %d requests", policy,
+			quantile(s.took, 0.5).Round(10*time.Microsecond), p99[policy].Round(10*time.Microsecond),
+			float64(slow.answers)*100/float64(len(s.took)), len(s.took))
+	}
+	if p99[maru.Prequal] > p99[maru.RoundRobin]/2 || p99[maru.Prequal] > p99[maru.LeastRequests] {
+		t.Error(p99)
+	}
+}
+
+// TestFastFailure: one of ten instances answers at once that it failed.
+func TestFastFailure(t *testing.T) {
+	for _, policy := range []maru.BalancePolicy{maru.RoundRobin, maru.LeastRequests, maru.Prequal} {
+		var models []*model
+		for range 9 {
+			models = append(models, &model{workers: 4, mean: 10 * time.Millisecond})
+		}
+		broken := &model{workers: 4, broken: true}
+		s := simulate(t, maru.Balance{Policy: policy}, 0.7*9*400, append(models, broken)...)
+		var before int // requests until it is ejected
+		of := 0
+		e := s.svc.State().Endpoints()[9]
+		var watch func()
+		watch = func() {
+			if e.outlier.until.Load() == 0 && s.now < s.until {
+				before, of = broken.answers, len(s.took)
+				s.after(time.Millisecond, watch)
+			}
+		}
+		s.after(0, watch)
+		s.run(0, 30*time.Second)
+		share := float64(s.failed) / float64(len(s.took))
+		t.Logf("%-14s ejected after %d of %d requests, failed %.3f %% of %d", policy, before, of, share*100, len(s.took))
+		if e.outlier.until.Load() == 0 || share > 0.01 {
+			t.Error("it was not ejected")
+		}
+		if before > of/10+rowMost {
+			t.Error("it got more than its share")
+		}
+	}
+}
+
+// rowMost is how many failures in a row an instance may have by chance before it is ejected.
+const rowMost = 6
