@@ -47,6 +47,8 @@ type Service struct {
 	Timeout       time.Duration         `json:"timeout,omitempty"` // for one request; 0: none
 	Retry         Retry                 `json:"retry"`
 	Balance       Balance               `json:"balance,omitzero"`
+	Limits        Limits                `json:"limits,omitzero"`
+	Priority      Priority              `json:"priority,omitempty"`      // of the calls it makes; "": normal, of jobs low
 	DNSRoundRobin bool                  `json:"dnsRoundRobin,omitempty"` // endpoint_mode: dnsrr: names give instances' addresses
 	Labels        map[string]string     `json:"labels,omitempty"`
 }

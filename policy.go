@@ -20,3 +20,20 @@ const (
 	LeastRequests BalancePolicy = "least_requests"
 	Hash          BalancePolicy = "hash" // requests with the same key to the same instance
 )
+
+// Limits say how many requests may be at a service at once, at all its instances together.
+type Limits struct {
+	Concurrency int           `json:"concurrency,omitempty"` // 0: any number; <0: as many as it can do, which is found
+	Queue       int           `json:"queue,omitempty"`       // requests beyond that which wait; those beyond these are refused at once
+	Wait        time.Duration `json:"wait,omitempty"`        // the longest wait of these; 0: 1 s
+}
+
+// Priority says how important requests are: when there are too many, the least important are refused first.
+type Priority string
+
+// The priorities.
+const (
+	LowPriority    Priority = "low"
+	NormalPriority Priority = "normal"
+	HighPriority   Priority = "high"
+)

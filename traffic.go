@@ -20,6 +20,8 @@ type ServiceTraffic struct {
 	Timeout        time.Duration       `json:"timeout,omitempty"`
 	Retry          Retry               `json:"retry"`
 	Balance        Balance             `json:"balance,omitzero"`
+	Limits         Limits              `json:"limits,omitzero"`
+	Priority       Priority            `json:"priority,omitempty"` // of the calls that it makes
 	Serving        []Weight            `json:"serving,omitempty"`
 	Endpoints      []Endpoint          `json:"endpoints,omitempty"` // sorted by Instance
 	Empty          string              `json:"empty,omitempty"`     // without a ready endpoint: why, for the page a person sees

@@ -67,6 +67,8 @@ func (s *service) convert() {
 		Timeout:  s.keys.timeout,
 		Retry:    s.keys.retry,
 		Balance:  s.keys.balance,
+		Limits:   s.keys.limits,
+		Priority: s.keys.priority,
 		Release:  s.keys.release,
 		Labels:   s.labels(),
 	}

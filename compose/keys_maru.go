@@ -23,6 +23,8 @@ type maruKeys struct {
 	timeout   time.Duration
 	retry     maru.Retry
 	balance   maru.Balance
+	limits    maru.Limits
+	priority  maru.Priority
 	drain     time.Duration
 	min       int // of scale
 	goPackage string
@@ -109,7 +111,7 @@ func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
 }
 
 // serviceKeys are the keys of x-maru in a service.
-var serviceKeys = []string{"allow", "balance", "drain", "go", "health", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
+var serviceKeys = []string{"allow", "balance", "drain", "go", "health", "limits", "priority", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
 
 func (d decoder) service(n *node, path string) maruKeys {
 	var k maruKeys
@@ -126,6 +128,8 @@ func (d decoder) service(n *node, path string) maruKeys {
 	k.timeout = d.duration(at("timeout"))
 	k.retry = d.retry(at("retry"))
 	k.balance = d.balance(at("balance"))
+	k.limits = d.limits(at("limits"))
+	k.priority = d.priority(at("priority"))
 	k.drain = d.duration(at("drain"))
 	k.min = d.scale(at("scale"))
 	k.goPackage, k.goVersion = d.goBuild(at("go"))

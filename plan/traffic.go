@@ -30,6 +30,8 @@ func Traffic(v ServiceView) maru.ServiceTraffic {
 		t.Timeout = r.Spec.Timeout
 		t.Retry = r.Spec.Retry
 		t.Balance = r.Spec.Balance
+		t.Limits = r.Spec.Limits
+		t.Priority = priority(r.Spec)
 	}
 	t.Serving = serving(v.State)
 	ready := 0
@@ -61,6 +63,14 @@ func (v ServiceView) main() (maru.Release, bool) {
 	}
 	r, ok := v.Releases[newest]
 	return r, ok
+}
+
+// priority is that of the calls a service makes: nobody waits for what a job does.
+func priority(s maru.Service) maru.Priority {
+	if s.Priority == "" && s.Kind == maru.Job {
+		return maru.LowPriority
+	}
+	return s.Priority
 }
 
 func serving(s maru.ServiceState) []maru.Weight {

@@ -10,6 +10,7 @@ import (
 	"github.com/marucloud/maru/traffic/accesslog"
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/http1"
+	"github.com/marucloud/maru/traffic/limit"
 	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/table"
 	"github.com/marucloud/maru/traffic/trace"
@@ -36,9 +37,14 @@ type exchange struct {
 	body     *replay // nil without a body
 	parent   string  // traceparent, when the request had none
 	tried    []*table.Endpoint
-	picked   time.Time // when the present endpoint was chosen
-	load     int       // requests it had then
-	status   string    // of gRPC, from the trailer
+	picked   time.Time      // when the present endpoint was chosen
+	load     int            // requests it had then
+	status   string         // of gRPC, from the trailer
+	left     string         // of its caller's time, as told
+	timeout  time.Duration  // 0: none
+	limiter  *limit.Limiter // that the request is counted in at
+	entered  time.Time
+	waited   bool // for room at the service
 	gap      connect.Gap
 	entry    accesslog.Entry
 
@@ -115,17 +121,24 @@ func (x *exchange) join(parts ...string) string {
 func (x *exchange) run() {
 	svc := x.call.Service
 	svc.Retries.Request()
-	timeout := svc.State().Timeout
-	x.out.Hurry = timeout > 0 && timeout < time.Second
+	x.outHeader()
+	x.setDeadline()
+	x.out.Hurry = x.timeout > 0 && x.timeout < time.Second
 	if b := x.r.Body; b != nil {
 		x.body = newReplay(b)
 		defer x.endBody()
-		if _, whole := b.Buffered(); timeout > 0 && !whole {
+		if _, whole := b.Buffered(); x.timeout > 0 && !whole {
 			x.context()
 			x.body.progress = x.clock.restart
 		}
 	}
-	x.outHeader()
+	if l := svc.State().Limiter(); l != nil {
+		if err := x.enter(l); err != nil {
+			x.fail(x.failure(err))
+			return
+		}
+		defer x.leave()
+	}
 	if err := x.forward(); err != nil {
 		x.fail(x.failure(err))
 	}
@@ -138,12 +151,12 @@ func (x *exchange) context() context.Context {
 		return x.ctx
 	}
 	x.ctx = x.c.Context()
-	if timeout := x.call.Service.State().Timeout; timeout > 0 && !x.stream {
+	if timeout := x.timeout; timeout > 0 && !x.stream {
 		if x.entry.Status == 0 {
 			timeout -= x.e.now().Sub(x.entry.Time)
 		}
 		x.ctx, x.cancel = context.WithCancelCause(x.ctx)
-		x.clock = newPatience(timeout, x.call.Service.State().Timeout, x.cancel)
+		x.clock = newPatience(timeout, x.timeout, x.cancel)
 	}
 	return x.ctx
 }

@@ -52,12 +52,15 @@ func (x *exchange) failure(err error) Failure {
 	logs := look + ", and: maru logs " + name
 	var refused *connect.Error
 	var malformed *http1.Error
+	var full *overload
 	switch {
+	case errors.As(err, &full):
+		return overloaded(name, full)
 	case errors.Is(err, errTimeout):
 		return Failure{
 			Status: http.StatusGatewayTimeout, Title: "No answer in time", Reason: err.Error(),
-			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.call.Service.State().Timeout),
-			Do:   logs + ". The limit is x-maru.timeout in its compose file.",
+			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.timeout),
+			Do:   logs + ". The limit is x-maru.timeout in its compose file, or what its caller had left.",
 		}
 	case errors.As(err, &malformed):
 		return BadRequest(malformed.What)

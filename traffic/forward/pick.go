@@ -15,7 +15,7 @@ import (
 // pick chooses the endpoint for the next attempt.
 func (x *exchange) pick() *table.Endpoint {
 	x.picked = x.entry.Time
-	if x.entry.Attempts > 0 || x.gap.Waited() {
+	if x.entry.Attempts > 0 || x.gap.Waited() || x.waited {
 		x.picked = x.e.now()
 	}
 	ask := table.Ask{Now: x.picked.UnixNano()}

@@ -33,6 +33,7 @@ func (x *exchange) respond(res *message.Response) error {
 	if x.stream && x.clock != nil {
 		x.clock.stop()
 	}
+	x.watchStream()
 	err := x.c.Begin(a)
 	if err == nil {
 		err = x.copyBody(res.Body)

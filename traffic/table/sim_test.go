@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/limit"
 )
 
 // simulation is a service under load in virtual time: the table's own code chooses, and is told what
@@ -23,15 +24,35 @@ type simulation struct {
 	until time.Duration
 	warm  time.Duration // answers before that are not counted
 
+	low     float64 // share of requests that are of low priority
+	answers []answer
+
 	models map[*Endpoint]*model
 	took   []time.Duration
 	failed int
+}
+
+// answer is what came of a request.
+type answer struct {
+	came, at time.Duration
+	refused  bool
+	priority limit.Priority
+}
+
+func (s *simulation) record(a answer) { s.answers = append(s.answers, a) }
+
+func (s *simulation) priority() limit.Priority {
+	if s.low > 0 && s.rand.Float64() < s.low {
+		return limit.Low
+	}
+	return limit.Normal
 }
 
 // model is how an instance serves.
 type model struct {
 	workers int
 	mean    time.Duration // exponential
+	even    bool          // always the mean instead
 	broken  bool          // fails at once
 
 	busy    int
@@ -57,10 +78,8 @@ func (e *events) Pop() any {
 }
 
 // simulate makes a service of instances as the models say.
-func simulate(t testing.TB, b maru.Balance, rate float64, models ...*model) *simulation {
+func simulate(t testing.TB, traffic maru.ServiceTraffic, rate float64, models ...*model) *simulation {
 	x := New()
-	traffic := service("web")
-	traffic.Balance = b
 	for i := range models {
 		traffic.Endpoints = append(traffic.Endpoints, maru.Endpoint{Instance: fmt.Sprintf("web-%02d", i), Release: 1, Addresses: address(i + 1), Ready: true})
 	}
@@ -97,6 +116,11 @@ func (s *simulation) arrive() {
 
 func (s *simulation) request() {
 	came := s.now
+	limiter, p := s.svc.State().Limiter(), s.priority()
+	if limiter != nil && !limiter.Enter(s.moment(), p) {
+		s.record(answer{came: came, refused: true, priority: p})
+		return
+	}
 	e := s.svc.PickFor(Ask{Now: s.moment()}, nil)
 	m, load := s.models[e], e.InFlight()
 	s.serve(m, func() {
@@ -105,6 +129,10 @@ func (s *simulation) request() {
 		}
 		e.Answered(s.moment(), m.broken)
 		e.Done()
+		if limiter != nil {
+			limiter.Leave(s.start.Add(came).UnixNano(), s.moment(), !m.broken)
+		}
+		s.record(answer{came: came, at: s.now, priority: p})
 		if came < s.warm {
 			return
 		}
@@ -122,7 +150,11 @@ func (s *simulation) serve(m *model, done func()) {
 		return
 	}
 	work := func() {
-		s.after(time.Duration(s.rand.ExpFloat64()*float64(m.mean)), func() {
+		d := m.mean
+		if !m.even {
+			d = time.Duration(s.rand.ExpFloat64() * float64(m.mean))
+		}
+		s.after(d, func() {
 			done()
 			if m.busy--; len(m.queue) > 0 {
 				next := m.queue[0]
@@ -154,7 +186,7 @@ func TestSlowInstance(t *testing.T) {
 			models = append(models, &model{workers: 4, mean: 10 * time.Millisecond})
 		}
 		slow := &model{workers: 4, mean: 100 * time.Millisecond}
-		s := simulate(t, maru.Balance{Policy: policy}, 0.7*9.1*400, append(models, slow)...)
+		s := simulate(t, many(policy, 0), 0.7*9.1*400, append(models, slow)...)
 		s.run(5*time.Second, 35*time.Second)
 		p99[policy] = quantile(s.took, 0.99)
 		t.Logf("%-14s p50 %8s p99 %8s, the slow one got %.2f %% of %d requests", policy,
@@ -174,7 +206,7 @@ func TestFastFailure(t *testing.T) {
 			models = append(models, &model{workers: 4, mean: 10 * time.Millisecond})
 		}
 		broken := &model{workers: 4, broken: true}
-		s := simulate(t, maru.Balance{Policy: policy}, 0.7*9*400, append(models, broken)...)
+		s := simulate(t, many(policy, 0), 0.7*9*400, append(models, broken)...)
 		var before int // requests until it is ejected
 		of := 0
 		e := s.svc.State().Endpoints()[9]
@@ -200,3 +232,100 @@ func TestFastFailure(t *testing.T) {
 
 // rowMost is how many failures in a row an instance may have by chance before it is ejected.
 const rowMost = 6
+
+// phase gives what became of the requests that came in a time.
+func (s *simulation) phase(from, to time.Duration) (answered, refused int, p99 time.Duration) {
+	var took []time.Duration
+	for _, a := range s.answers {
+		switch {
+		case a.came < from || a.came >= to:
+		case a.refused:
+			refused++
+		default:
+			took = append(took, a.at-a.came)
+		}
+	}
+	return len(took), refused, quantile(took, 0.99)
+}
+
+// TestOverload: for 20 s there is three times as much as ten instances can do.
+func TestOverload(t *testing.T) {
+	for name, m := range map[string]model{
+		"4 workers, exponential":   {workers: 4, mean: 10 * time.Millisecond},
+		"4 workers, even":          {workers: 4, mean: 10 * time.Millisecond, even: true},
+		"1 worker, exponential":    {workers: 1, mean: 10 * time.Millisecond},
+		"16 workers, exponential":  {workers: 16, mean: 50 * time.Millisecond},
+		"2 slow ones, exponential": {workers: 2, mean: 200 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			traffic := many(maru.Prequal, 0)
+			traffic.Limits.Concurrency = -1
+			var models []*model
+			for range 10 {
+				models = append(models, &model{workers: m.workers, mean: m.mean, even: m.even})
+			}
+			can := 10 * float64(m.workers) / m.mean.Seconds()
+			s := simulate(t, traffic, 0.7*can, models...)
+			const begin, end, over = 20 * time.Second, 40 * time.Second, 60 * time.Second
+			s.after(begin, func() { s.rate = 3 * can })
+			s.after(end, func() { s.rate = 0.7 * can })
+			s.run(0, over)
+			_, falsely, normal := s.phase(5*time.Second, begin)
+			did, refused, p99 := s.phase(begin, end)
+			_, later, after := s.phase(end+5*time.Second, over)
+			goodput := float64(did) / (can * (end - begin).Seconds())
+			t.Logf("goodput %.1f %% of what it can do, p99 %s, %.2f times the normal %s; %d refused; 5 s later p99 %s; falsely refused %d before, %d after; bound %d",
+				goodput*100, p99.Round(100*time.Microsecond), float64(p99)/float64(normal), normal.Round(100*time.Microsecond), refused, after.Round(100*time.Microsecond), falsely, later, s.svc.State().Limiter().Bound())
+			if goodput < 0.9 || p99 > 3*normal || after > normal*3/2 {
+				t.Error("too little, or too late")
+			}
+		})
+	}
+}
+
+// TestUnknownService is under overload from its first request on, when nothing is known of it: the latency
+// without waiting shows when fewer requests are let through.
+func TestUnknownService(t *testing.T) {
+	traffic := many(maru.Prequal, 0)
+	traffic.Limits.Concurrency = -1
+	var models []*model
+	for range 10 {
+		models = append(models, &model{workers: 4, mean: 10 * time.Millisecond})
+	}
+	s := simulate(t, traffic, 3*4000, models...)
+	s.run(0, 20*time.Second)
+	did, _, p99 := s.phase(5*time.Second, 20*time.Second)
+	goodput := float64(did) / (4000 * 15)
+	t.Logf("goodput %.1f %%, p99 %s, bound %d", goodput*100, p99, s.svc.State().Limiter().Bound())
+	if goodput < 0.9 || p99 > 3*46*time.Millisecond {
+		t.Error("too little, or too late")
+	}
+}
+
+// TestLeastImportantIsShed: of three times as much as can be done, a quarter matters more.
+func TestLeastImportantIsShed(t *testing.T) {
+	traffic := many(maru.Prequal, 0)
+	traffic.Limits.Concurrency = -1
+	var models []*model
+	for range 10 {
+		models = append(models, &model{workers: 4, mean: 10 * time.Millisecond})
+	}
+	s := simulate(t, traffic, 3*4000, models...)
+	s.low = 0.75
+	s.run(0, 20*time.Second)
+	var of, did [2]int
+	for _, a := range s.answers {
+		if a.came < 2*time.Second {
+			continue
+		}
+		of[a.priority]++
+		if !a.refused {
+			did[a.priority]++
+		}
+	}
+	low, normal := float64(did[limit.Low])/float64(of[limit.Low]), float64(did[limit.Normal])/float64(of[limit.Normal])
+	t.Logf("answered: %.1f %% of normal, %.1f %% of low priority", normal*100, low*100)
+	if normal < 0.95 || low > 0.2 {
+		t.Error("what matters was refused, or what does not was not")
+	}
+}

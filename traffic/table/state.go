@@ -6,6 +6,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/balance"
+	"github.com/marucloud/maru/traffic/limit"
 )
 
 // State is one moment of a service. It is immutable.
@@ -15,6 +16,8 @@ type State struct {
 
 	policy    balance.Policy
 	slowStart time.Duration
+	limiter   *limit.Limiter // nil: any number of requests
+	priority  limit.Priority // of the calls it makes
 
 	all   []*Endpoint // as listed, by instance
 	whole *group      // those that are ready, of the releases that serve
@@ -27,6 +30,12 @@ type part struct {
 	release, weight int
 	*group
 }
+
+// Limiter gives what bounds the service's requests, or nil.
+func (s *State) Limiter() *limit.Limiter { return s.limiter }
+
+// Priority is that of the calls the service makes.
+func (s *State) Priority() limit.Priority { return s.priority }
 
 // Endpoints gives every instance that is listed, ready or not.
 func (s *State) Endpoints() []*Endpoint { return s.all }
@@ -75,6 +84,12 @@ func (s *State) Starting() bool {
 // newState makes the state of what the control plane says, out of the endpoints that were there.
 func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*Endpoint)) (s *State, fresh, gone []*Endpoint) {
 	s = &State{ServiceTraffic: traffic, policy: policyOf(traffic.Balance), slowStart: slowStart(traffic.Balance), whole: &group{}}
+	s.priority = priorityOf(traffic.Priority)
+	if old != nil && old.Limits == traffic.Limits {
+		s.limiter = old.limiter
+	} else {
+		s.limiter = newLimiter(traffic.Limits, len(traffic.Endpoints))
+	}
 	before := map[string]*Endpoint{}
 	if old != nil {
 		for _, e := range old.all {
@@ -158,4 +173,26 @@ func policyOf(b maru.Balance) balance.Policy {
 		return balance.Hash
 	}
 	return balance.Prequal
+}
+
+// startEach is how many requests for each instance a service whose bound is not found yet may have.
+const startEach = 16
+
+func newLimiter(l maru.Limits, instances int) *limit.Limiter {
+	if l.Concurrency == 0 {
+		return nil
+	}
+	return limit.New(limit.Config{
+		Requests: max(0, l.Concurrency), Start: startEach * max(1, instances), Queue: l.Queue, Wait: l.Wait,
+	})
+}
+
+func priorityOf(p maru.Priority) limit.Priority {
+	switch p {
+	case maru.LowPriority:
+		return limit.Low
+	case maru.HighPriority:
+		return limit.High
+	}
+	return limit.Normal
 }
