@@ -25,7 +25,7 @@ const (
 	rates = 10
 	// known is how long, and for how many windows at least, the latency without waiting is taken to be as it was.
 	known        = 5 * time.Second
-	knownWindows = 20
+	knownWindows = 40
 	// calm is how many times the latency without waiting still says that nothing waits.
 	calm = 1.3
 	// congested is how many times the latency without waiting shows that a bound is too high to be reached.
