@@ -37,3 +37,9 @@ const (
 	NormalPriority Priority = "normal"
 	HighPriority   Priority = "high"
 )
+
+// CallRule lets a caller make some calls only: with one of the methods, to one of the paths or below it.
+type CallRule struct {
+	Methods []string `json:"methods,omitempty"` // empty: any
+	Paths   []string `json:"paths,omitempty"`   // empty: any
+}

@@ -1,10 +1,6 @@
 package compose
 
-import (
-	"regexp"
-
-	"github.com/marucloud/maru"
-)
+import "github.com/marucloud/maru"
 
 // balance reads a way of balancing, or a mapping that says more of it.
 func (d decoder) balance(n *node, path string) maru.Balance {
@@ -38,9 +34,6 @@ func (d decoder) balancePolicy(n *node, path string) maru.BalancePolicy {
 	return maru.BalancePolicy(d.choice(n, path, string(maru.Prequal), string(maru.RoundRobin), string(maru.LeastRequests)))
 }
 
-// fieldForm is what the names of header fields and cookies are made of.
-var fieldForm = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-
 // hash reads what requests are told apart by.
 func (d decoder) hash(n *node, path string, b *maru.Balance) {
 	b.Policy = maru.Hash
@@ -61,7 +54,7 @@ func (d decoder) hash(n *node, path string, b *maru.Balance) {
 // field reads the name of a header field or a cookie.
 func (d decoder) field(n *node, path string) string {
 	name := d.text(n, path)
-	if n != nil && n.kind == scalarNode && !fieldForm.MatchString(name) {
+	if n != nil && n.kind == scalarNode && !headerForm.MatchString(name) {
 		d.invalid(n, path, "is not a name that a header can have", "")
 	}
 	return name

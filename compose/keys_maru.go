@@ -2,7 +2,6 @@ package compose
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +18,7 @@ type maruKeys struct {
 	protocol  *node // one for all ports, or by port
 	release   *maru.ReleaseStep
 	rollout   rolloutKeys
-	allow     []string
+	allow     allowKeys
 	timeout   time.Duration
 	retry     maru.Retry
 	balance   maru.Balance
@@ -199,21 +198,6 @@ func (d decoder) rollout(n *node, path string) rolloutKeys {
 	}
 	k.strategy = maru.Strategy(chosen)
 	return k
-}
-
-// allow reads the callers. That they exist is checked once all services are known.
-func (d decoder) allow(n *node, path string) []string {
-	callers := d.list(n, path)
-	services := d.l.src.get("services").keys()
-	for i, caller := range callers {
-		if caller != "gateway" && !slices.Contains(services, caller) {
-			item := n.list().items[i]
-			d.l.fail(item.pos, joinIndex(path, i), maru.Invalid, "there is no service "+caller+" in this app",
-				didYouMean(caller, append(slices.Clone(services), "gateway")))
-		}
-	}
-	slices.Sort(callers)
-	return slices.Compact(callers)
 }
 
 func (d decoder) retry(n *node, path string) maru.Retry {

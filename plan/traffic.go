@@ -27,6 +27,7 @@ func Traffic(v ServiceView) maru.ServiceTraffic {
 		t.Publish = Published(r.Spec, v.State)
 		t.Routes = routes(r.Spec.Routes, t.Ports)
 		t.Allow = r.Spec.Allow
+		t.AllowCalls = r.Spec.AllowCalls
 		t.Timeout = r.Spec.Timeout
 		t.Retry = r.Spec.Retry
 		t.Balance = r.Spec.Balance

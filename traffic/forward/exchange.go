@@ -121,6 +121,9 @@ func (x *exchange) join(parts ...string) string {
 func (x *exchange) run() {
 	svc := x.call.Service
 	svc.Retries.Request()
+	if x.call.Door != Published && !x.permitted() {
+		return
+	}
 	x.outHeader()
 	x.setDeadline()
 	x.out.Hurry = x.timeout > 0 && x.timeout < time.Second
