@@ -49,6 +49,7 @@ type Service struct {
 	Retry         Retry                 `json:"retry"`
 	Balance       Balance               `json:"balance,omitzero"`
 	Limits        Limits                `json:"limits,omitzero"`
+	Faults        []Fault               `json:"faults,omitempty"`
 	Priority      Priority              `json:"priority,omitempty"`      // of the calls it makes; "": normal, of jobs low
 	DNSRoundRobin bool                  `json:"dnsRoundRobin,omitempty"` // endpoint_mode: dnsrr: names give instances' addresses
 	Labels        map[string]string     `json:"labels,omitempty"`

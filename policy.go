@@ -43,3 +43,31 @@ type CallRule struct {
 	Methods []string `json:"methods,omitempty"` // empty: any
 	Paths   []string `json:"paths,omitempty"`   // empty: any
 }
+
+// Fault is what is done on purpose to some of a service's requests, to see what that does to others.
+type Fault struct {
+	From    []string      `json:"from,omitempty"` // callers: services of the app, or "gateway"; empty: any
+	Rule    CallRule      `json:"rule,omitzero"`
+	Percent float64       `json:"percent,omitempty"` // of the requests that it is for; 0: all
+	Delay   time.Duration `json:"delay,omitempty"`   // before they are sent, or what follows happens
+	Status  int           `json:"status,omitempty"`  // is answered instead; 0: the service's answer
+	Cut     bool          `json:"cut,omitempty"`     // the connection is ended instead of an answer
+	Corrupt bool          `json:"corrupt,omitempty"` // bytes of the answer's body are changed
+}
+
+// Validate tells what is wrong with the fault, as Invalid.
+func (f Fault) Validate() error {
+	switch {
+	case f.Percent < 0 || f.Percent > 100:
+		return Errorf(Invalid, "a fault is for 0 to 100 percent of the requests, not %v", f.Percent)
+	case f.Delay < 0:
+		return Errorf(Invalid, "a fault can't delay requests by %s", f.Delay)
+	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
+		return Errorf(Invalid, "a fault can't answer with %d", f.Status)
+	case f.Delay == 0 && f.Status == 0 && !f.Cut && !f.Corrupt:
+		return Errorf(Invalid, "a fault that does nothing: it needs a delay, a status, cut or corrupt")
+	case (f.Cut || f.Corrupt) && f.Status != 0 || f.Cut && f.Corrupt:
+		return Errorf(Invalid, "a fault has one of status, cut and corrupt")
+	}
+	return nil
+}

@@ -22,6 +22,7 @@ type ServiceTraffic struct {
 	Retry          Retry                 `json:"retry"`
 	Balance        Balance               `json:"balance,omitzero"`
 	Limits         Limits                `json:"limits,omitzero"`
+	Faults         []Fault               `json:"faults,omitempty"`   // the file's and those set while it runs
 	Priority       Priority              `json:"priority,omitempty"` // of the calls that it makes
 	Serving        []Weight              `json:"serving,omitempty"`
 	Endpoints      []Endpoint            `json:"endpoints,omitempty"` // sorted by Instance

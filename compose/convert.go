@@ -70,6 +70,7 @@ func (s *service) convert() {
 		Balance:    s.keys.balance,
 		Limits:     s.keys.limits,
 		Priority:   s.keys.priority,
+		Faults:     s.keys.faults,
 		Release:    s.keys.release,
 		Labels:     s.labels(),
 	}

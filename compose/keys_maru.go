@@ -24,6 +24,7 @@ type maruKeys struct {
 	balance   maru.Balance
 	limits    maru.Limits
 	priority  maru.Priority
+	faults    []maru.Fault
 	drain     time.Duration
 	min       int // of scale
 	goPackage string
@@ -110,7 +111,7 @@ func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
 }
 
 // serviceKeys are the keys of x-maru in a service.
-var serviceKeys = []string{"allow", "balance", "drain", "go", "health", "limits", "priority", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
+var serviceKeys = []string{"allow", "balance", "drain", "faults", "go", "health", "limits", "priority", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
 
 func (d decoder) service(n *node, path string) maruKeys {
 	var k maruKeys
@@ -129,6 +130,7 @@ func (d decoder) service(n *node, path string) maruKeys {
 	k.balance = d.balance(at("balance"))
 	k.limits = d.limits(at("limits"))
 	k.priority = d.priority(at("priority"))
+	k.faults = d.faults(at("faults"))
 	k.drain = d.duration(at("drain"))
 	k.min = d.scale(at("scale"))
 	k.goPackage, k.goVersion = d.goBuild(at("go"))

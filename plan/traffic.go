@@ -33,6 +33,7 @@ func Traffic(v ServiceView) maru.ServiceTraffic {
 		t.Balance = r.Spec.Balance
 		t.Limits = r.Spec.Limits
 		t.Priority = priority(r.Spec)
+		t.Faults = slices.Concat(r.Spec.Faults, v.State.Faults)
 	}
 	t.Serving = serving(v.State)
 	ready := 0

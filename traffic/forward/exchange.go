@@ -44,6 +44,7 @@ type exchange struct {
 	timeout  time.Duration  // 0: none
 	limiter  *limit.Limiter // that the request is counted in at
 	entered  time.Time
+	corrupt  bool // the answer is damaged on purpose
 	waited   bool // for room at the service
 	gap      connect.Gap
 	entry    accesslog.Entry
@@ -141,6 +142,9 @@ func (x *exchange) run() {
 			return
 		}
 		defer x.leave()
+	}
+	if f := svc.State().Faults; len(f) > 0 && x.disturb(f) {
+		return
 	}
 	if err := x.forward(); err != nil {
 		x.fail(x.failure(err))

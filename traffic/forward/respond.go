@@ -78,6 +78,9 @@ func (x *exchange) copyBody(body message.Body) error {
 			if x.clock != nil {
 				x.clock.restart()
 			}
+			if x.corrupt {
+				damage(piece)
+			}
 			if x.c.Write(piece) != nil {
 				return errClientGone
 			}

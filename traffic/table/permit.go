@@ -29,9 +29,14 @@ func (s *State) Permits(caller *Service, method, path, target string) bool {
 		return true
 	}
 	return slices.ContainsFunc(s.AllowCalls[callerName(caller)], func(r maru.CallRule) bool {
-		return (len(r.Methods) == 0 || slices.Contains(r.Methods, method)) &&
-			(len(r.Paths) == 0 || plainPath(path, target) && slices.ContainsFunc(r.Paths, func(p string) bool { return below(path, p) }))
+		return Matches(r, method, path) && (len(r.Paths) == 0 || plainPath(path, target))
 	})
+}
+
+// Matches tells whether a rule is for a call with the method to the path.
+func Matches(r maru.CallRule, method, path string) bool {
+	return (len(r.Methods) == 0 || slices.Contains(r.Methods, method)) &&
+		(len(r.Paths) == 0 || slices.ContainsFunc(r.Paths, func(p string) bool { return below(path, p) }))
 }
 
 // below tells whether a path is the prefix or below it, by whole segments.
