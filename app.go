@@ -43,9 +43,14 @@ type Service struct {
 	Update        Update                `json:"update"`
 	Routes        []Route               `json:"routes,omitempty"`
 	Release       *ReleaseStep          `json:"release,omitempty"`
-	Allow         []string              `json:"allow,omitempty"`   // callers: "gateway" or a service of this app; empty: the services sharing a network, and the gateway for its routes
-	Timeout       time.Duration         `json:"timeout,omitempty"` // for one request; 0: none
+	Allow         []string              `json:"allow,omitempty"`      // callers: "gateway" or a service of this app; empty: the services sharing a network, and the gateway for its routes
+	AllowCalls    map[string][]CallRule `json:"allowCalls,omitempty"` // what callers of Allow may ask; those that are not here: all
+	Timeout       time.Duration         `json:"timeout,omitempty"`    // for one request; 0: none
 	Retry         Retry                 `json:"retry"`
+	Balance       Balance               `json:"balance,omitzero"`
+	Limits        Limits                `json:"limits,omitzero"`
+	Faults        []Fault               `json:"faults,omitempty"`
+	Priority      Priority              `json:"priority,omitempty"`      // of the calls it makes; "": normal, of jobs low
 	DNSRoundRobin bool                  `json:"dnsRoundRobin,omitempty"` // endpoint_mode: dnsrr: names give instances' addresses
 	Labels        map[string]string     `json:"labels,omitempty"`
 }

@@ -39,6 +39,7 @@ type ServiceState struct {
 	VirtualAddress Addresses         `json:"virtualAddress"`
 	Protocols      map[uint16]string `json:"protocols,omitempty"` // recognized on the first ready instance of Release
 	HostPorts      map[string]uint16 `json:"hostPorts,omitempty"` // picked by the server, by "target/protocol"
+	Faults         []Fault           `json:"faults,omitempty"`    // set while it runs, beside those of the file
 }
 
 // Weight is a release's share of traffic, relative to the others.

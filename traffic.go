@@ -8,20 +8,25 @@ import (
 // ServiceTraffic is all that the data plane knows of one service. It is a pure function of that
 // service's objects and observations.
 type ServiceTraffic struct {
-	Service        ServiceID           `json:"service"`
-	VirtualAddress Addresses           `json:"virtualAddress"`
-	Networks       map[string][]string `json:"networks,omitempty"` // the names it has (with its own), by NetworkID.String()
-	DNSRoundRobin  bool                `json:"dnsRoundRobin,omitempty"`
-	Isolated       bool                `json:"isolated,omitempty"` // no way out of the machine
-	Ports          []Port              `json:"ports,omitempty"`    // with App known: http, h2c and grpc go through the proxy, all else is balanced by the kernel
-	Publish        []PublishedPort     `json:"publish,omitempty"`
-	Routes         []Route             `json:"routes,omitempty"`
-	Allow          []string            `json:"allow,omitempty"`
-	Timeout        time.Duration       `json:"timeout,omitempty"`
-	Retry          Retry               `json:"retry"`
-	Serving        []Weight            `json:"serving,omitempty"`
-	Endpoints      []Endpoint          `json:"endpoints,omitempty"` // sorted by Instance
-	Empty          string              `json:"empty,omitempty"`     // without a ready endpoint: why, for the page a person sees
+	Service        ServiceID             `json:"service"`
+	VirtualAddress Addresses             `json:"virtualAddress"`
+	Networks       map[string][]string   `json:"networks,omitempty"` // the names it has (with its own), by NetworkID.String()
+	DNSRoundRobin  bool                  `json:"dnsRoundRobin,omitempty"`
+	Isolated       bool                  `json:"isolated,omitempty"` // no way out of the machine
+	Ports          []Port                `json:"ports,omitempty"`    // with App known: http, h2c and grpc go through the proxy, all else is balanced by the kernel
+	Publish        []PublishedPort       `json:"publish,omitempty"`
+	Routes         []Route               `json:"routes,omitempty"`
+	Allow          []string              `json:"allow,omitempty"`
+	AllowCalls     map[string][]CallRule `json:"allowCalls,omitempty"` // what callers of Allow may ask; those that are not here: all
+	Timeout        time.Duration         `json:"timeout,omitempty"`
+	Retry          Retry                 `json:"retry"`
+	Balance        Balance               `json:"balance,omitzero"`
+	Limits         Limits                `json:"limits,omitzero"`
+	Faults         []Fault               `json:"faults,omitempty"`   // the file's and those set while it runs
+	Priority       Priority              `json:"priority,omitempty"` // of the calls that it makes
+	Serving        []Weight              `json:"serving,omitempty"`
+	Endpoints      []Endpoint            `json:"endpoints,omitempty"` // sorted by Instance
+	Empty          string                `json:"empty,omitempty"`     // without a ready endpoint: why, for the page a person sees
 }
 
 // Endpoint is an instance's address. Only ready ones get new requests; the others are listed because

@@ -60,14 +60,19 @@ type service struct {
 
 func (s *service) convert() {
 	s.out = maru.Service{
-		Image:    s.in.Image,
-		Platform: s.in.Platform,
-		Pull:     pullPolicies[s.in.PullPolicy],
-		Allow:    s.keys.allow,
-		Timeout:  s.keys.timeout,
-		Retry:    s.keys.retry,
-		Release:  s.keys.release,
-		Labels:   s.labels(),
+		Image:      s.in.Image,
+		Platform:   s.in.Platform,
+		Pull:       pullPolicies[s.in.PullPolicy],
+		Allow:      s.keys.allow.callers,
+		AllowCalls: s.keys.allow.calls,
+		Timeout:    s.keys.timeout,
+		Retry:      s.keys.retry,
+		Balance:    s.keys.balance,
+		Limits:     s.keys.limits,
+		Priority:   s.keys.priority,
+		Faults:     s.keys.faults,
+		Release:    s.keys.release,
+		Labels:     s.labels(),
 	}
 	if s.out.Pull == "" && s.in.PullPolicy != "" {
 		s.out.Pull = "always" // daily, weekly, every_…: said in a warning

@@ -2,7 +2,6 @@ package compose
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,9 +18,13 @@ type maruKeys struct {
 	protocol  *node // one for all ports, or by port
 	release   *maru.ReleaseStep
 	rollout   rolloutKeys
-	allow     []string
+	allow     allowKeys
 	timeout   time.Duration
 	retry     maru.Retry
+	balance   maru.Balance
+	limits    maru.Limits
+	priority  maru.Priority
+	faults    []maru.Fault
 	drain     time.Duration
 	min       int // of scale
 	goPackage string
@@ -108,7 +111,7 @@ func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
 }
 
 // serviceKeys are the keys of x-maru in a service.
-var serviceKeys = []string{"allow", "drain", "go", "health", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
+var serviceKeys = []string{"allow", "balance", "drain", "faults", "go", "health", "limits", "priority", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
 
 func (d decoder) service(n *node, path string) maruKeys {
 	var k maruKeys
@@ -124,6 +127,10 @@ func (d decoder) service(n *node, path string) maruKeys {
 	k.allow = d.allow(at("allow"))
 	k.timeout = d.duration(at("timeout"))
 	k.retry = d.retry(at("retry"))
+	k.balance = d.balance(at("balance"))
+	k.limits = d.limits(at("limits"))
+	k.priority = d.priority(at("priority"))
+	k.faults = d.faults(at("faults"))
 	k.drain = d.duration(at("drain"))
 	k.min = d.scale(at("scale"))
 	k.goPackage, k.goVersion = d.goBuild(at("go"))
@@ -193,21 +200,6 @@ func (d decoder) rollout(n *node, path string) rolloutKeys {
 	}
 	k.strategy = maru.Strategy(chosen)
 	return k
-}
-
-// allow reads the callers. That they exist is checked once all services are known.
-func (d decoder) allow(n *node, path string) []string {
-	callers := d.list(n, path)
-	services := d.l.src.get("services").keys()
-	for i, caller := range callers {
-		if caller != "gateway" && !slices.Contains(services, caller) {
-			item := n.list().items[i]
-			d.l.fail(item.pos, joinIndex(path, i), maru.Invalid, "there is no service "+caller+" in this app",
-				didYouMean(caller, append(slices.Clone(services), "gateway")))
-		}
-	}
-	slices.Sort(callers)
-	return slices.Compact(callers)
 }
 
 func (d decoder) retry(n *node, path string) maru.Retry {

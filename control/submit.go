@@ -125,6 +125,14 @@ func (c *Controller) Scale(ctx context.Context, scope maru.Scope, replicas map[s
 	return err
 }
 
+// Faults sets what is done on purpose to services' requests; none: nothing any more. Errors: NotFound, Invalid.
+func (c *Controller) Faults(ctx context.Context, scope maru.Scope, faults map[string][]maru.Fault, by string) error {
+	_, err := c.submit(ctx, scope, func(now time.Time, s plan.AppState) (plan.Submission, error) {
+		return plan.Faults(now, s, faults, by)
+	})
+	return err
+}
+
 // Stop stops services but keeps their releases; no services: all. Errors: NotFound.
 func (c *Controller) Stop(ctx context.Context, scope maru.Scope, services []string, by string) error {
 	_, err := c.submit(ctx, scope, func(now time.Time, s plan.AppState) (plan.Submission, error) {

@@ -37,6 +37,30 @@ func Scale(now time.Time, s AppState, replicas map[string]int, by string) (Submi
 	return b.adjust(events), nil
 }
 
+// Faults sets what is done on purpose to services' requests, beside what their file says; none: nothing any more.
+// Errors: NotFound, Invalid.
+func Faults(now time.Time, s AppState, faults map[string][]maru.Fault, by string) (Submission, error) {
+	if err := s.know(sortedKeys(faults)); err != nil {
+		return Submission{}, err
+	}
+	b := newSubmission(now, s, "", by)
+	var events []Action
+	for _, name := range sortedKeys(faults) {
+		for _, f := range faults[name] {
+			if err := f.Validate(); err != nil {
+				return Submission{}, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		st := b.goals[name].state
+		st.Faults = faults[name]
+		b.put(name, st)
+		if _, changed := b.states[name]; changed {
+			events = append(events, Record{b.event("faults", name, fmt.Sprintf("%s: %d faults", name, len(st.Faults)))})
+		}
+	}
+	return b.adjust(events), nil
+}
+
 func scalable(name string, r maru.Release, n int) error {
 	switch {
 	case n < -1:

@@ -27,8 +27,13 @@ func Traffic(v ServiceView) maru.ServiceTraffic {
 		t.Publish = Published(r.Spec, v.State)
 		t.Routes = routes(r.Spec.Routes, t.Ports)
 		t.Allow = r.Spec.Allow
+		t.AllowCalls = r.Spec.AllowCalls
 		t.Timeout = r.Spec.Timeout
 		t.Retry = r.Spec.Retry
+		t.Balance = r.Spec.Balance
+		t.Limits = r.Spec.Limits
+		t.Priority = priority(r.Spec)
+		t.Faults = slices.Concat(r.Spec.Faults, v.State.Faults)
 	}
 	t.Serving = serving(v.State)
 	ready := 0
@@ -60,6 +65,14 @@ func (v ServiceView) main() (maru.Release, bool) {
 	}
 	r, ok := v.Releases[newest]
 	return r, ok
+}
+
+// priority is that of the calls a service makes: nobody waits for what a job does.
+func priority(s maru.Service) maru.Priority {
+	if s.Priority == "" && s.Kind == maru.Job {
+		return maru.LowPriority
+	}
+	return s.Priority
 }
 
 func serving(s maru.ServiceState) []maru.Weight {

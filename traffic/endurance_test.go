@@ -172,8 +172,10 @@ func TestEndurance(t *testing.T) {
 	l.end(t)
 	t.Logf("%d requests at %.0f/s over %d takeovers; heap KiB %v, goroutines %v",
 		total, float64(total)/time.Since(began).Seconds(), takeovers, memory, goroutines)
-	flat(t, "heap", memory, 4<<10)
-	flat(t, "goroutines", goroutines, 50)
+	if time.Since(began) > time.Minute { // what a proxy that ended leaves goes with its last timers
+		flat(t, "heap", memory, 4<<10)
+		flat(t, "goroutines", goroutines, 50)
+	}
 }
 
 // flat checks that the last readings are no higher than the first ones, but for some slack.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic"
 )
 
 func TestMeshPolicy(t *testing.T) {
@@ -58,6 +60,58 @@ func TestMeshPolicy(t *testing.T) {
 	if answer, err := w.callFrom(freshAddress(), to).Get("http://web:8080/"); err == nil {
 		answer.Body.Close()
 		t.Error("somebody unknown was answered")
+	}
+}
+
+// TestMeshPermits: a caller that may make some calls only is refused the others, which are logged with who and why.
+func TestMeshPermits(t *testing.T) {
+	log := &syncBuffer{}
+	w := newWorld(t, func(cfg *traffic.Config) { cfg.AccessLog = log })
+	callee := web(startInstance(t, "web-1-a", say("hello")))
+	callee.Allow = []string{"friend", "gateway"}
+	callee.AllowCalls = map[string][]maru.CallRule{
+		"friend":  {{Methods: []string{"GET"}, Paths: []string{"/api"}}},
+		"gateway": {{Paths: []string{"/public"}}},
+	}
+	from := freshAddress()
+	w.set(callee, maru.ServiceTraffic{
+		Service: shop.Service("friend"), Networks: callee.Networks,
+		Endpoints: []maru.Endpoint{{Instance: "friend-1", Addresses: maru.Addresses{V4: from}}},
+	})
+	client := w.callFrom(from, netip.AddrPortFrom(callee.VirtualAddress.V4, port))
+	for path, want := range map[string]int{"GET /api/x": 200, "POST /api/x": 403, "GET /admin": 403, "GET /api/../admin": 403} {
+		method, target, _ := strings.Cut(path, " ")
+		r := &http.Request{Method: method, URL: &url.URL{Scheme: "http", Host: "web:8080", Opaque: target}}
+		res, err := client.Do(r)
+		if status, body := text(t, res, err); status != want {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	for path, want := range map[string]int{"/public": 200, "/api/x": 403} {
+		res, err := http.DefaultClient.Do(w.request("GET", "web.test", path))
+		if status, body := text(t, res, err); status != want {
+			t.Errorf("gateway: %s: %d %s", path, status, body)
+		}
+	}
+	c, err := w.dialFrom(t.Context(), from, netip.AddrPortFrom(callee.VirtualAddress.V4, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("\x16\x03\x01 not http")); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := io.ReadAll(c); len(got) > 0 {
+		t.Errorf("what is not HTTP was answered: %q", got)
+	}
+	w.stop()
+	for _, want := range []string{
+		`"caller":"friend-1","from":"default/production/shop/friend","protocol":"HTTP/1.1","method":"POST","scheme":"http","host":"web:8080","path":"/api/x"`,
+		`"error":"friend may not call web with POST /api/x"`, `"error":"friend may call web by HTTP only"`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("not logged: %s", want)
+		}
 	}
 }
 

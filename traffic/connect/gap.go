@@ -47,6 +47,9 @@ func (g *Gap) End() {
 	}
 }
 
+// Waited tells whether there was a wait.
+func (g *Gap) Waited() bool { return !g.until.IsZero() }
+
 // begin counts the wait in, unless too many wait already.
 func (g *Gap) begin(c *Connector, svc *table.Service) bool {
 	if g.in != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/http1"
+	"github.com/marucloud/maru/traffic/limit"
 	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/table"
@@ -37,6 +38,15 @@ type exchange struct {
 	body     *replay // nil without a body
 	parent   string  // traceparent, when the request had none
 	tried    []*table.Endpoint
+	picked   time.Time      // when the present endpoint was chosen
+	load     int            // requests it had then
+	status   string         // of gRPC, from the trailer
+	left     string         // of its caller's time, as told
+	timeout  time.Duration  // 0: none
+	limiter  *limit.Limiter // that the request is counted in at
+	entered  time.Time
+	corrupt  bool // the answer is damaged on purpose
+	waited   bool // for room at the service
 	gap      connect.Gap
 	entry    record.Record
 
@@ -116,17 +126,30 @@ func (x *exchange) join(parts ...string) string {
 func (x *exchange) run() {
 	svc := x.call.Service
 	svc.Retries.Request()
-	timeout := svc.State().Timeout
-	x.out.Hurry = timeout > 0 && timeout < time.Second
+	if x.call.Door != Published && !x.permitted() {
+		return
+	}
+	x.outHeader()
+	x.setDeadline()
+	x.out.Hurry = x.timeout > 0 && x.timeout < time.Second
 	if b := x.r.Body; b != nil {
 		x.body = newReplay(b)
 		defer x.endBody()
-		if _, whole := b.Buffered(); timeout > 0 && !whole {
+		if _, whole := b.Buffered(); x.timeout > 0 && !whole {
 			x.context()
 			x.body.progress = x.clock.restart
 		}
 	}
-	x.outHeader()
+	if l := svc.State().Limiter(); l != nil {
+		if err := x.enter(l); err != nil {
+			x.fail(x.failure(err))
+			return
+		}
+		defer x.leave()
+	}
+	if f := svc.State().Faults; len(f) > 0 && x.disturb(f) {
+		return
+	}
 	if err := x.forward(); err != nil {
 		x.fail(x.failure(err))
 	}
@@ -139,12 +162,12 @@ func (x *exchange) context() context.Context {
 		return x.ctx
 	}
 	x.ctx = x.c.Context()
-	if timeout := x.call.Service.State().Timeout; timeout > 0 && !x.stream {
+	if timeout := x.timeout; timeout > 0 && !x.stream {
 		if x.entry.Status == 0 {
 			timeout -= x.e.now().Sub(x.entry.Time)
 		}
 		x.ctx, x.cancel = context.WithCancelCause(x.ctx)
-		x.clock = newPatience(timeout, x.call.Service.State().Timeout, x.cancel)
+		x.clock = newPatience(timeout, x.timeout, x.cancel)
 	}
 	return x.ctx
 }
@@ -165,7 +188,7 @@ func (x *exchange) forward() error {
 	defer x.gap.End()
 	left := x.retries()
 	for {
-		ep := x.call.Service.Pick(x.tried)
+		ep := x.pick()
 		if ep == nil {
 			if err := x.await(); err != nil {
 				return err
@@ -176,6 +199,7 @@ func (x *exchange) forward() error {
 		x.entry.Attempts++
 		x.entry.Release, x.entry.Instance = ep.Release, ep.Instance
 		res, err := x.send(ep)
+		x.observe(ep, res, err)
 		if err == nil {
 			x.gap.End()
 			return x.respondFrom(ep, res)
@@ -201,7 +225,9 @@ func (x *exchange) await() error {
 
 func (x *exchange) respondFrom(ep *table.Endpoint, res *message.Response) error {
 	defer ep.Done()
-	return x.respond(res)
+	err := x.respond(res)
+	x.observeEnd(ep)
+	return err
 }
 
 // endBody leaves the request's body: what may still read it gets an error from here on. A read that
@@ -231,14 +257,14 @@ func (x *exchange) finish() {
 	en.Duration = x.e.now().Sub(en.Time)
 	x.e.cfg.Records.Put(en)
 	if svc := x.call.Service; svc != nil {
-		svc.Stats.Count(x.key(), en.Duration, max(0, en.Attempts-1))
+		svc.Stats.Count(x.counter(), en.Duration, max(0, en.Attempts-1))
 	}
 	x.reset()
 	x.e.exchanges.Put(x)
 }
 
-// key is what the exchange is counted by.
-func (x *exchange) key() table.Key {
+// counter is what the exchange is counted by.
+func (x *exchange) counter() table.Key {
 	k := table.Key{Release: x.entry.Release, Door: x.entry.Door, Class: x.entry.Status / 100, From: x.entry.From}
 	if x.entry.Status == statusClientGone {
 		k.Class = 0

@@ -10,6 +10,7 @@ import (
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/http1"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/table"
 )
 
 // Failure is an answer that Maru gives in a service's stead.
@@ -40,6 +41,32 @@ func NotAllowed(service, caller string) Failure {
 	}
 }
 
+// notPermitted is the answer to a caller whom the service's policy names, but not with that request.
+func notPermitted(service, caller, method, path string) Failure {
+	return Failure{
+		Status: http.StatusForbidden, Title: "Not allowed",
+		Reason: fmt.Sprintf("%s may not call %s with %s %s", caller, service, method, path),
+		What:   fmt.Sprintf("%s does not accept %s %s from %s.", service, method, path, caller),
+		Do:     fmt.Sprintf("To permit it, add the method and the path to those of %s under x-maru.allow of %s.", caller, service),
+	}
+}
+
+// permitted tells whether the caller may make the call, and answers if not.
+func (x *exchange) permitted() bool {
+	var caller *table.Service
+	name := table.Gateway
+	if x.call.Caller != nil {
+		caller = x.call.Caller.Service
+		name = caller.ID.Service
+	}
+	callee := x.call.Service
+	if callee.State().Permits(caller, x.r.Method, x.r.Path, x.r.Target) {
+		return true
+	}
+	x.fail(notPermitted(callee.ID.Service, name, x.r.Method, x.r.Path))
+	return false
+}
+
 // BadRequest is the answer to what is not carried.
 func BadRequest(what string) Failure {
 	return Failure{Status: http.StatusBadRequest, Title: "Bad request", What: what, Reason: what, Do: "Correct the request."}
@@ -52,12 +79,15 @@ func (x *exchange) failure(err error) Failure {
 	logs := look + ", and: maru logs " + name
 	var refused *connect.Error
 	var malformed *http1.Error
+	var full *overload
 	switch {
+	case errors.As(err, &full):
+		return overloaded(name, full)
 	case errors.Is(err, errTimeout):
 		return Failure{
 			Status: http.StatusGatewayTimeout, Title: "No answer in time", Reason: err.Error(),
-			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.call.Service.State().Timeout),
-			Do:   logs + ". The limit is x-maru.timeout in its compose file.",
+			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.timeout),
+			Do:   logs + ". The limit is x-maru.timeout in its compose file, or what its caller had left.",
 		}
 	case errors.As(err, &malformed):
 		return BadRequest(malformed.What)

@@ -41,6 +41,8 @@ func (x *exchange) outHeader() {
 		name := plain(f.Name)
 		switch {
 		case message.HopByHop(name), message.Equal(name, Caller), outside && !trusted && forwarding(name), named(x.named, f.Name):
+		case message.Equal(name, TimeoutField):
+			x.left = f.Value
 		case x.parent != "" && (message.Equal(name, trace.Field) || message.Equal(name, trace.State)):
 		default:
 			out = append(out, f)

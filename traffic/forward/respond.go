@@ -33,6 +33,7 @@ func (x *exchange) respond(res *message.Response) error {
 	if x.stream && x.clock != nil {
 		x.clock.stop()
 	}
+	x.watchStream()
 	err := x.c.Begin(a)
 	if err == nil {
 		err = x.copyBody(res.Body)
@@ -77,6 +78,9 @@ func (x *exchange) copyBody(body message.Body) error {
 			if x.clock != nil {
 				x.clock.restart()
 			}
+			if x.corrupt {
+				damage(piece)
+			}
 			if x.c.Write(piece) != nil {
 				return errClientGone
 			}
@@ -85,7 +89,7 @@ func (x *exchange) copyBody(body message.Body) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return gone(x.c.End(body.Trailer()))
+			return x.end(body.Trailer())
 		case err != nil:
 			if cause := x.ended(); cause != nil {
 				return cause
@@ -93,6 +97,13 @@ func (x *exchange) copyBody(body message.Body) error {
 			return err
 		}
 	}
+}
+
+func (x *exchange) end(trailer message.Header) error {
+	if x.grpc {
+		x.status = trailer.Get("Grpc-Status")
+	}
+	return gone(x.c.End(trailer))
 }
 
 func gone(err error) error {

@@ -196,7 +196,11 @@ func (m *Mesh) tunnel(ctx context.Context, client net.Conn, first []byte, c *cal
 		entry.Error = caller.Service.ID.Service + " may not call " + callee.ID.Service
 		return
 	}
-	service, ep, err := relay.Open(ctx, m.cfg.Connector, callee, c.to.Port())
+	if callee.State().Limited(caller.Service) {
+		entry.Error = caller.Service.ID.Service + " may call " + callee.ID.Service + " by HTTP only"
+		return
+	}
+	service, ep, err := relay.Open(ctx, m.cfg.Connector, callee, c.to.Port(), c.from)
 	if err != nil {
 		entry.Error = err.Error()
 		return

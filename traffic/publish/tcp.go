@@ -70,7 +70,7 @@ func (p *Ports) Serve(client message.Client, r *message.Request) error {
 func (p *Ports) carry(ctx context.Context, client net.Conn, first []byte, c claim) {
 	defer client.Close()
 	entry := record.Record{Time: time.Now(), Door: forward.Published, Protocol: "tcp", Client: serve.Source(client), Service: c.service.ID}
-	service, ep, err := relay.Open(ctx, p.cfg.Connector, c.service, c.target)
+	service, ep, err := relay.Open(ctx, p.cfg.Connector, c.service, c.target, entry.Client)
 	if err != nil {
 		entry.Error = err.Error()
 	} else {

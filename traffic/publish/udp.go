@@ -85,7 +85,7 @@ func (d *datagrams) session(pc *net.UDPConn, client netip.AddrPort) *session {
 	if len(d.sessions) >= mostSessions {
 		return nil
 	}
-	ep := c.service.Pick(nil)
+	ep := c.service.PickBy(client.Addr().Unmap(), nil)
 	if ep == nil {
 		return nil
 	}

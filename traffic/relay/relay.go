@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 
 	"github.com/marucloud/maru/traffic/connect"
@@ -14,15 +15,15 @@ import (
 // mostDials bounds how many endpoints one connection tries before it waits or gives up.
 const mostDials = 5
 
-// Open connects to a port of one of the service's endpoints, another one when the first can't be
+// Open connects a client to a port of one of the service's endpoints, another one when the first can't be
 // connected to, and waits for one in a gap. The endpoint has the connection counted in: the caller
 // calls Done on it once.
-func Open(ctx context.Context, c *connect.Connector, svc *table.Service, port uint16) (net.Conn, *table.Endpoint, error) {
+func Open(ctx context.Context, c *connect.Connector, svc *table.Service, port uint16, client netip.Addr) (net.Conn, *table.Endpoint, error) {
 	var gap connect.Gap
 	defer gap.End()
 	var tried []*table.Endpoint
 	for dials := 0; ; {
-		ep := svc.Pick(tried)
+		ep := svc.PickBy(client, tried)
 		if ep == nil {
 			if err := c.Await(ctx, svc, tried, &gap); err != nil {
 				return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/balance"
 )
 
 // Conns are an endpoint's connections, kept for it by whoever makes them.
@@ -28,9 +29,14 @@ type Endpoint struct {
 	gone     atomic.Bool
 	inFlight atomic.Int64
 
-	failures     atomic.Int32
-	ejectedUntil atomic.Int64 // Unix nanoseconds
+	failures     atomic.Int32 // to connect, in a row
+	ejectedUntil atomic.Int64 // Unix nanoseconds; for failures to connect
 	connectedAt  atomic.Int64 // Unix nanoseconds of the last connection made
+
+	key      uint64 // of its name
+	meter    balance.Meter
+	slowFrom atomic.Int64 // Unix nanoseconds of the moment it joined others that served; 0: it didn't
+	outlier  outlier
 
 	connsMu sync.Mutex
 	conns   atomic.Pointer[Conns]
@@ -123,18 +129,23 @@ func (e *Endpoint) Failed(now time.Time) {
 	e.ejectedUntil.Store(now.Add(min(away, longestEjection)).UnixNano())
 }
 
-func (e *Endpoint) ejected(now int64) bool {
-	until := e.ejectedUntil.Load()
-	return until != 0 && until > now
+// out tells whether the endpoint is passed over while there is another.
+func (e *Endpoint) out(now int64) bool {
+	return e.ejectedUntil.Load() > now || e.outlier.until.Load() > now
 }
 
-// put takes over what the control plane says of the endpoint. Draining goes first: from then on
-// nothing new is counted in.
-func (e *Endpoint) put(s maru.Endpoint) {
+// put takes over what the control plane says of the endpoint, beside others that served before or not.
+// Draining goes first: from then on nothing new is counted in.
+func (e *Endpoint) put(s maru.Endpoint, now time.Time, others bool) {
 	was := e.draining.Swap(s.Draining)
 	if e.ready.Swap(s.Ready) != s.Ready && s.Ready {
 		e.failures.Store(0)
 		e.ejectedUntil.Store(0)
+		e.outlier.forget()
+		e.slowFrom.Store(0)
+		if others {
+			e.slowFrom.Store(now.UnixNano())
+		}
 	}
 	if s.Draining && !was {
 		e.closeIdle()

@@ -2,8 +2,11 @@ package table
 
 import (
 	"slices"
+	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/balance"
+	"github.com/marucloud/maru/traffic/limit"
 )
 
 // State is one moment of a service. It is immutable.
@@ -11,8 +14,13 @@ type State struct {
 	maru.ServiceTraffic
 	Removed bool // the service is gone
 
+	policy    balance.Policy
+	slowStart time.Duration
+	limiter   *limit.Limiter // nil: any number of requests
+	priority  limit.Priority // of the calls it makes
+
 	all   []*Endpoint // as listed, by instance
-	ready []*Endpoint // of the releases that serve
+	whole *group      // those that are ready, of the releases that serve
 	parts []part      // by release; only when more than one has a ready endpoint
 	wheel *wheel      // turns through parts
 }
@@ -20,14 +28,20 @@ type State struct {
 // part is a release's share.
 type part struct {
 	release, weight int
-	ready           []*Endpoint
+	*group
 }
+
+// Limiter gives what bounds the service's requests, or nil.
+func (s *State) Limiter() *limit.Limiter { return s.limiter }
+
+// Priority is that of the calls the service makes.
+func (s *State) Priority() limit.Priority { return s.priority }
 
 // Endpoints gives every instance that is listed, ready or not.
 func (s *State) Endpoints() []*Endpoint { return s.all }
 
 // Ready gives the endpoints that take requests now.
-func (s *State) Ready() []*Endpoint { return s.ready }
+func (s *State) Ready() []*Endpoint { return s.whole.ready }
 
 // Protocol gives what is spoken on a port as declared or recognized: "" when nobody said.
 func (s *State) Protocol(port uint16, transport maru.Protocol) string {
@@ -69,7 +83,13 @@ func (s *State) Starting() bool {
 
 // newState makes the state of what the control plane says, out of the endpoints that were there.
 func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*Endpoint)) (s *State, fresh, gone []*Endpoint) {
-	s = &State{ServiceTraffic: traffic}
+	s = &State{ServiceTraffic: traffic, policy: policyOf(traffic.Balance), slowStart: slowStart(traffic.Balance), whole: &group{}}
+	s.priority = priorityOf(traffic.Priority)
+	if old != nil && old.Limits == traffic.Limits {
+		s.limiter = old.limiter
+	} else {
+		s.limiter = newLimiter(traffic.Limits, len(traffic.Endpoints))
+	}
 	before := map[string]*Endpoint{}
 	if old != nil {
 		for _, e := range old.all {
@@ -79,7 +99,7 @@ func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*
 	for _, t := range traffic.Endpoints {
 		e := before[t.Instance]
 		if e == nil || e.Addresses != t.Addresses || e.Release != t.Release {
-			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, idle: idle}
+			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, key: balance.Key(t.Instance), idle: idle}
 			fresh = append(fresh, e)
 		} else {
 			delete(before, t.Instance)
@@ -109,7 +129,7 @@ func (s *State) group(traffic maru.ServiceTraffic) {
 		if !t.Ready || t.Draining || len(weights) > 0 && !serves {
 			continue
 		}
-		s.ready = append(s.ready, s.all[i])
+		s.whole.ready = append(s.whole.ready, s.all[i])
 		if len(weights) < 2 {
 			continue
 		}
@@ -117,7 +137,7 @@ func (s *State) group(traffic maru.ServiceTraffic) {
 		if !ok {
 			n = len(s.parts)
 			at[t.Release] = n
-			s.parts = append(s.parts, part{release: t.Release, weight: weight})
+			s.parts = append(s.parts, part{release: t.Release, weight: weight, group: &group{}})
 		}
 		s.parts[n].ready = append(s.parts[n].ready, s.all[i])
 	}
@@ -131,4 +151,48 @@ func (s *State) group(traffic maru.ServiceTraffic) {
 		shares[i] = p.weight
 	}
 	s.wheel = newWheel(shares)
+}
+
+// defaultSlowStart is for how long an instance that joins others gets less than its part.
+const defaultSlowStart = 10 * time.Second
+
+func slowStart(b maru.Balance) time.Duration {
+	if b.SlowStart == 0 {
+		return defaultSlowStart
+	}
+	return max(0, b.SlowStart)
+}
+
+func policyOf(b maru.Balance) balance.Policy {
+	switch b.Policy {
+	case maru.RoundRobin:
+		return balance.RoundRobin
+	case maru.LeastRequests:
+		return balance.LeastRequests
+	case maru.Hash:
+		return balance.Hash
+	}
+	return balance.Prequal
+}
+
+// startEach is how many requests for each instance a service whose bound is not found yet may have.
+const startEach = 16
+
+func newLimiter(l maru.Limits, instances int) *limit.Limiter {
+	if l.Concurrency == 0 {
+		return nil
+	}
+	return limit.New(limit.Config{
+		Requests: max(0, l.Concurrency), Start: startEach * max(1, instances), Queue: l.Queue, Wait: l.Wait,
+	})
+}
+
+func priorityOf(p maru.Priority) limit.Priority {
+	switch p {
+	case maru.LowPriority:
+		return limit.Low
+	case maru.HighPriority:
+		return limit.High
+	}
+	return limit.Normal
 }

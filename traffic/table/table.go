@@ -107,7 +107,7 @@ func (t *Table) put(traffic maru.ServiceTraffic, now time.Time) {
 	after, fresh, gone := newState(svc, before, traffic, t.idle)
 	for i, e := range after.all {
 		t.follow(e, traffic.Endpoints[i])
-		e.put(traffic.Endpoints[i])
+		e.put(traffic.Endpoints[i], now, before != nil && others(before.Ready(), e))
 	}
 	svc.swap(after, now)
 	if !known {
@@ -130,13 +130,18 @@ func (t *Table) put(traffic maru.ServiceTraffic, now time.Time) {
 	}
 }
 
+// others tells whether anybody else serves.
+func others(ready []*Endpoint, e *Endpoint) bool {
+	return len(ready) > 1 || len(ready) == 1 && ready[0] != e
+}
+
 func (t *Table) remove(id maru.ServiceID, now time.Time) {
 	svc, ok := t.services.get(id)
 	if !ok {
 		return
 	}
 	before := svc.State()
-	none := &State{ServiceTraffic: maru.ServiceTraffic{Service: id, Empty: "It was removed."}, Removed: true}
+	none := &State{ServiceTraffic: maru.ServiceTraffic{Service: id, Empty: "It was removed."}, Removed: true, whole: &group{}}
 	t.reindex(svc, before, none)
 	t.services.change(id, func(*Service, bool) (*Service, bool) { return nil, false })
 	svc.swap(none, now)

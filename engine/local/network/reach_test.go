@@ -343,6 +343,12 @@ func TestMesh(t *testing.T) {
 	if got := w.ask("tcp", virtual(11).V4, 5432); got != "ECONNREFUSED" {
 		t.Errorf("without an endpoint, not HTTP: %s", got)
 	}
+	s.Allow = []string{"web"}
+	s.AllowCalls = map[string][]maru.CallRule{"web": {{Methods: []string{"GET"}}}}
+	h.update(false, s)
+	if got := w.ask("tcp", virtual(11).V4, 80); !strings.HasPrefix(got, "mesh ") {
+		t.Errorf("limited, by the proxy: %s", got)
+	}
 	s.Allow = []string{"gateway"}
 	h.update(false, s)
 	if got := w.ask("tcp", virtual(11).V4, 80); got != "ECONNREFUSED" {

@@ -15,7 +15,8 @@ import (
 // part is what one service has in the table. It is a pure function of that service's traffic.
 type part struct {
 	elements []element
-	policy   policy
+	policy   policy // of the virtual address
+	reach    policy // of the instances' own addresses
 	picks    []pick
 	live     []netip.Addr // endpoints that may have flows: ready or draining; sorted
 }
@@ -92,7 +93,7 @@ func shortHash(s string) string {
 
 // render gives a service's part of the table.
 func (n *Network) render(s maru.ServiceTraffic) *part {
-	p := &part{policy: policyOf(s)}
+	p := &part{policy: policyOf(s, s.Allow), reach: policyOf(s, unlimited(s))}
 	for _, f := range families {
 		n.renderVirtual(p, s, f)
 		for _, e := range s.Endpoints {
@@ -100,7 +101,7 @@ func (n *Network) render(s maru.ServiceTraffic) *part {
 			if !addr.IsValid() {
 				continue
 			}
-			p.add(setReach+f.suffix(), bytesOf(addr), p.policy.accept())
+			p.add(setReach+f.suffix(), bytesOf(addr), p.reach.accept())
 			if e.Ready || e.Draining {
 				p.live = append(p.live, addr)
 			}
@@ -141,14 +142,20 @@ func meshed(p maru.Port) bool {
 	return p.Protocol != maru.UDP && (p.App == "http" || p.App == "h2c" || p.App == "grpc")
 }
 
-// policyOf gives who may reach the service. Its own instances always may.
-func policyOf(s maru.ServiceTraffic) policy {
+// unlimited are the callers that may ask anything. The others may only what the proxy lets through, and have no
+// other way to the instances than it.
+func unlimited(s maru.ServiceTraffic) []string {
+	return slices.DeleteFunc(slices.Clone(s.Allow), func(name string) bool { return len(s.AllowCalls[name]) > 0 })
+}
+
+// policyOf gives who may reach the service, when it names those callers. Its own instances always may.
+func policyOf(s maru.ServiceTraffic, named []string) policy {
 	p := policy{networks: strings.Join(slices.Sorted(maps.Keys(s.Networks)), ",")}
 	if len(s.Allow) == 0 {
 		return p
 	}
 	callers := []string{s.Service.String()}
-	for _, name := range s.Allow {
+	for _, name := range named {
 		if name != "gateway" {
 			callers = append(callers, s.Service.Scope.Service(name).String())
 		}

@@ -108,6 +108,9 @@ func drawTraffic(t *rapid.T) maru.ServiceTraffic {
 		s.Networks[netOf(shop, n).String()] = nil
 	}
 	s.Allow = rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "gateway"}), 0, 3).Draw(t, "allow")
+	if rapid.Bool().Draw(t, "limited") {
+		s.AllowCalls = map[string][]maru.CallRule{"a": {{Methods: []string{"GET"}}}}
+	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "endpoints") {
 		// Addresses of two services may be the same for a moment.
 		offset := uint32(100 + 3*int(id.Service[0]-'a') + i)
@@ -174,6 +177,7 @@ func TestStateConverges(t *testing.T) {
 		for id, s := range wanted {
 			want[id] = n.render(s)
 			policies[want[id].policy]++
+			policies[want[id].reach]++
 			for _, e := range want[id].elements {
 				claims[e.elementKey] = append(claims[e.elementKey], owned{e.value, id})
 			}

@@ -68,6 +68,7 @@ func (c *change) set(id maru.ServiceID, next *part) {
 	if next != nil {
 		st.parts[id] = next
 		c.count(next.policy, 1)
+		c.count(next.reach, 1)
 		for _, e := range next.elements {
 			keep[e.elementKey] = true
 			c.put(e.elementKey, owned{e.value, id})
@@ -79,6 +80,7 @@ func (c *change) set(id maru.ServiceID, next *part) {
 		return
 	}
 	c.count(before.policy, -1)
+	c.count(before.reach, -1)
 	for _, e := range before.elements {
 		if now, ok := st.elements[e.elementKey]; ok && !keep[e.elementKey] && now.owner == id {
 			c.drop(e.elementKey)
@@ -176,6 +178,7 @@ func (st *tableState) prepare(b *batch, parts []*part, members func(group) []ele
 	w := making{batch: b, there: st.made, new: newMade(), members: members}
 	for _, p := range parts {
 		w.policy(p.policy)
+		w.policy(p.reach)
 		for _, pk := range p.picks {
 			w.pick(pk)
 		}
