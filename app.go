@@ -210,7 +210,9 @@ type Route struct {
 
 // Retry says how often a safe request is tried again.
 type Retry struct {
-	Attempts int `json:"attempts"` // after the first; <0: never; 0: the default, one for connections refused
+	Attempts   int           `json:"attempts"`             // after the first; <0: never; 0: the default, one for connections refused
+	HedgeAfter time.Duration `json:"hedgeAfter,omitempty"` // a second instance is asked, too, when the first did not answer by then; 0: none
+	HedgeAt    float64       `json:"hedgeAt,omitempty"`    // likewise, after the time in which this part of requests is answered, such as 0.95
 }
 
 // ReleaseStep is a one-off that runs in a release's image before it gets traffic.

@@ -206,18 +206,38 @@ func (d decoder) retry(n *node, path string) maru.Retry {
 	if n == nil || n.kind == nullNode {
 		return maru.Retry{}
 	}
+	var r maru.Retry
 	attempts, at := n, path
 	if n.kind == mappingNode {
-		if !d.mapping(n, path, "attempts") {
-			return maru.Retry{}
+		if !d.mapping(n, path, "attempts", "hedge") {
+			return r
 		}
+		d.hedge(n.get("hedge"), joinKey(path, "hedge"), &r)
 		attempts, at = n.get("attempts"), joinKey(path, "attempts")
 	}
-	count := d.integer(attempts, at, 0, 10)
-	if count == 0 {
-		count = -1
+	if attempts == nil {
+		return r
 	}
-	return maru.Retry{Attempts: count}
+	r.Attempts = d.integer(attempts, at, 0, 10)
+	if r.Attempts == 0 {
+		r.Attempts = -1
+	}
+	return r
+}
+
+// hedge reads after which time a second instance is asked: a duration, or that in which a part of the requests
+// is answered.
+func (d decoder) hedge(n *node, path string, r *maru.Retry) {
+	if n == nil || n.kind == nullNode {
+		return
+	}
+	if !strings.HasSuffix(n.text(), "%") {
+		r.HedgeAfter = d.duration(n, path)
+		return
+	}
+	if r.HedgeAt = d.percent(n, path) / 100; r.HedgeAt < 0.5 || r.HedgeAt == 1 {
+		d.invalid(n, path, "must be a duration, or at least 50% and less than 100%", "write it as 50ms or 95%")
+	}
 }
 
 // scale reads the least number of instances. The rest of it waits for the autoscaler.

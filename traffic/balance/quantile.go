@@ -14,6 +14,9 @@ type Quantile struct{ bits atomic.Uint64 }
 // Get gives the estimate.
 func (q *Quantile) Get() float64 { return math.Float64frombits(q.bits.Load()) }
 
+// Begin sets the estimate.
+func (q *Quantile) Begin(v float64) { q.bits.Store(math.Float64bits(v)) }
+
 // Add takes a number into the estimate of the quantile p. The unit is what a step is at least, in twentieths.
 func (q *Quantile) Add(v, p, unit float64) {
 	at := q.Get()

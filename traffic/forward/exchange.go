@@ -46,6 +46,7 @@ type exchange struct {
 	limiter  *limit.Limiter // that the request is counted in at
 	entered  time.Time
 	corrupt  bool // the answer is damaged on purpose
+	endHedge context.CancelFunc
 	waited   bool // for room at the service
 	gap      connect.Gap
 	entry    record.Record
@@ -198,7 +199,13 @@ func (x *exchange) forward() error {
 		}
 		x.entry.Attempts++
 		x.entry.Release, x.entry.Instance = ep.Release, ep.Instance
-		res, err := x.send(ep)
+		var res *message.Response
+		var err error
+		if after, ok := x.hedgeAfter(); ok {
+			ep, res, err = x.sendHedged(ep, after)
+		} else {
+			res, err = x.send(ep)
+		}
 		x.observe(ep, res, err)
 		if err == nil {
 			x.gap.End()
@@ -249,6 +256,9 @@ func (x *exchange) outcome() error {
 }
 
 func (x *exchange) finish() {
+	if x.endHedge != nil {
+		x.endHedge()
+	}
 	if x.clock != nil {
 		x.clock.stop()
 		x.cancel(nil)

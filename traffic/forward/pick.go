@@ -91,7 +91,11 @@ func (x *exchange) took(ep *table.Endpoint, now int64) {
 			return
 		}
 	}
-	ep.Took(now, x.load, x.entry.Time.Add(x.entry.Upstream).Sub(x.picked))
+	after := x.entry.Time.Add(x.entry.Upstream).Sub(x.picked)
+	ep.Took(now, x.load, after)
+	if x.endHedge == nil {
+		x.call.Service.TailOf(after)
+	}
 }
 
 // observeEnd notes what shows only when the answer ends: that it is cut short, and how gRPC went.

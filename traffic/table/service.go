@@ -15,6 +15,7 @@ type Service struct {
 	Waiting atomic.Int32 // requests that wait for an endpoint
 	Retries Budget
 	Stats   Stats
+	Tail    balance.Quantile // seconds until an answer begins, at the service's HedgeAt
 	hot     balance.Quantile // requests in flight at an endpoint
 
 	state     atomic.Pointer[State]
@@ -26,6 +27,18 @@ type Service struct {
 
 // State gives the present state. After the service is gone it is the last one, without endpoints.
 func (s *Service) State() *State { return s.state.Load() }
+
+// TailOf takes in how long after its request an answer began.
+func (s *Service) TailOf(d time.Duration) {
+	at := s.State().Retry.HedgeAt
+	switch {
+	case at == 0:
+	case s.Tail.Get() == 0:
+		s.Tail.Begin(d.Seconds())
+	default:
+		s.Tail.Add(d.Seconds(), at, 0.0001)
+	}
+}
 
 // Changed is closed at the next step of the service. Ask for it before reading the state.
 func (s *Service) Changed() <-chan struct{} {
