@@ -19,8 +19,10 @@ const mostTimeout = 1000 * time.Hour
 // is less, and tells it.
 func (x *exchange) setDeadline() {
 	x.timeout = x.call.Service.State().Timeout
-	if ms, err := strconv.ParseUint(x.left, 10, 32); err == nil {
-		x.timeout = sooner(x.timeout, time.Duration(ms)*time.Millisecond)
+	if x.left != "" { // a number that is none costs memory
+		if ms, err := strconv.ParseUint(x.left, 10, 32); err == nil {
+			x.timeout = sooner(x.timeout, time.Duration(ms)*time.Millisecond)
+		}
 	}
 	if x.grpc {
 		if d, ok := parseGRPCTimeout(x.r.Header.Get(grpcTimeout)); ok {
