@@ -38,7 +38,8 @@ func (e *Endpoint) Answered(now int64, failed bool) {
 // failed counts a failure, and has the endpoint passed over if it is one too many.
 func (e *Endpoint) failed(now int64) {
 	row := e.meter.Failed(now)
-	if e.outlier.until.Load() > now {
+	failing := e.meter.Failing(now)
+	if e.outlier.until.Load() > now || !balance.Suspect(row, failing) {
 		return
 	}
 	ready := e.Service.State().Ready()
@@ -53,7 +54,7 @@ func (e *Endpoint) failed(now int64) {
 			others++
 		}
 	}
-	if balance.Outlier(row, e.meter.Failing(now), sum/float64(max(1, others)), out, len(ready)) {
+	if balance.Outlier(row, failing, sum/float64(max(1, others)), out, len(ready)) {
 		e.eject(now)
 	}
 }
