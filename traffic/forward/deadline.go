@@ -57,7 +57,7 @@ func parseGRPCTimeout(v string) (time.Duration, bool) {
 	if err != nil {
 		return 0, false
 	}
-	unit := time.Duration(0)
+	var unit time.Duration
 	switch v[len(v)-1] {
 	case 'H':
 		unit = time.Hour

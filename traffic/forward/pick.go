@@ -31,7 +31,7 @@ func (x *exchange) pick() *table.Endpoint {
 
 // key gives what the service's requests are led by. A request that lacks it has none.
 func (x *exchange) key(b *maru.Balance) (uint64, bool) {
-	v := ""
+	var v string
 	switch {
 	case b.Header != "":
 		v = x.r.Header.Get(b.Header)
