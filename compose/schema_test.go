@@ -76,6 +76,13 @@ var serviceExtensions = []struct {
 	{"{faults: slow}", false},
 	{"{priority: low}", true},
 	{"{priority: urgent}", false},
+	{"{route: {path: /x, exact: true}}", true},
+	{"{route: {exact: true}}", false},
+	{"{route: {match: {methods: [GET, HEAD], headers: {X-A: 1}, query: {v: 2}}}}", true},
+	{"{route: {match: {methods: POST}}}", true},
+	{"{route: {match: {methods: get}}}", false},
+	{"{route: {match: {method: GET}}}", false},
+	{"{route: {match: [GET]}}", false},
 	{"{health: /healthz}", true},
 	{"{health: healthz}", false},
 	{"{health: {path: /x, port: 80, interval: 5s, timeout: 1s, retries: 2, start_period: 1m, start_interval: 1s, live: true, headers: {A: b}}}", true},
@@ -186,6 +193,8 @@ func TestSchemaHasEveryKey(t *testing.T) {
 	for def, keys := range map[string][]string{
 		"x-maru-service":     serviceKeys,
 		"x-maru-health":      healthFields,
+		"x-maru-route-keys":  routeFields,
+		"x-maru-match":       matchFields,
 		"x-maru-app":         {"ci", "environments"},
 		"x-maru-environment": {"branch", "deploy", "domain", "ttl"},
 	} {

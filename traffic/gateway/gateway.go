@@ -4,6 +4,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -90,8 +91,11 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	if r.Method == "CONNECT" {
 		return g.engine.Refuse(c, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
 	}
-	m, ok := g.table.Route(host, r.Path)
-	if !ok {
+	m, err := g.route(host, r)
+	switch {
+	case err != nil:
+		return g.engine.Refuse(c, r, call, forward.BadRequest(err.Error()))
+	case m == nil:
 		return g.engine.Refuse(c, r, call, forward.NoRoute(host))
 	}
 	call.Service, call.Route, call.Port = m.Service, &m.Route, m.Route.Port
@@ -105,4 +109,25 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 		return g.engine.Refuse(c, r, call, forward.NoPort(m.Service.ID.Service))
 	}
 	return g.engine.Serve(c, r, call)
+}
+
+// errAmbiguous refuses what one policy would let through where another one might be meant.
+var errAmbiguous = errors.New("The request's path leads to different places depending on whether an encoded slash ends a segment.") //nolint:staticcheck,revive // a sentence for the person who sent it
+
+// route finds where a request leads to, by the one spelling of its path, which it is given.
+func (g *Gateway) route(host string, r *message.Request) (*table.Match, error) {
+	clean, path, encoded, err := message.CleanPath(r.Target, r.Path)
+	if err != nil {
+		return nil, err
+	}
+	r.Target, r.Path = clean, path
+	m, _ := g.table.Route(host, r)
+	if encoded {
+		other := *r
+		other.Path = message.Segments(clean)
+		if n, _ := g.table.Route(host, &other); n != m {
+			return nil, errAmbiguous
+		}
+	}
+	return m, nil
 }

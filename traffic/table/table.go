@@ -161,31 +161,39 @@ func (t *Table) reindex(svc *Service, before, after *State) {
 	if before != nil {
 		old = before.ServiceTraffic
 	}
-	for _, r := range after.Routes {
-		t.addRoute(svc, r)
-		if other := t.holder(svc, r); other != nil {
-			t.Problem(svc.ID, routeName(r), other.ID.String()+" has it already")
-		} else {
-			t.Solved(svc.ID, routeName(r))
-		}
-	}
-	for _, r := range old.Routes {
-		if !slices.ContainsFunc(after.Routes, func(n maru.Route) bool {
-			return routeHost(n.Host) == routeHost(r.Host) && prefix(n.Path) == prefix(r.Path)
-		}) {
-			what := routeName(r)
-			t.Solved(svc.ID, what)
-			if heir := t.dropRoute(svc, r); heir != nil {
-				t.Solved(heir.ID, what)
-			}
-		}
-	}
+	t.reindexRoutes(svc, old.Routes, after.Routes)
 	t.reindexNames(svc, old.Networks, after.Networks)
 	if old.VirtualAddress != after.VirtualAddress {
 		claim(t.virtual, after.VirtualAddress, svc)
 		release(t.virtual, old.VirtualAddress, after.VirtualAddress, svc)
 	}
 }
+
+func (t *Table) reindexRoutes(svc *Service, old, now []maru.Route) {
+	wanted := claimsOf(now)
+	for _, r := range now {
+		t.addRoute(svc, r)
+	}
+	for _, c := range wanted {
+		if other := t.holder(svc, c.route, c.name); other != nil {
+			t.Problem(svc.ID, routeName(c.name), other.ID.String()+" has it already")
+		} else {
+			t.Solved(svc.ID, routeName(c.name))
+		}
+	}
+	for _, c := range claimsOf(old) {
+		if slices.ContainsFunc(wanted, func(w asked) bool { return w.name == c.name }) {
+			continue
+		}
+		t.Solved(svc.ID, routeName(c.name))
+		if heir := t.dropClaim(svc, c.route, c.name); heir != nil {
+			t.Solved(heir.ID, routeName(c.name))
+		}
+	}
+}
+
+// routeName is how what a route asks for is spoken of in a report.
+func routeName(claim string) string { return "route " + claim }
 
 func (t *Table) admit(e *Endpoint) {
 	t.instances.set(e.Instance, e)
