@@ -4,7 +4,6 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -91,7 +90,7 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	if r.Method == "CONNECT" {
 		return g.engine.Refuse(c, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
 	}
-	m, err := g.route(host, r)
+	m, err := g.table.Route(host, r)
 	switch {
 	case err != nil:
 		return g.engine.Refuse(c, r, call, forward.BadRequest(err.Error()))
@@ -109,25 +108,4 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 		return g.engine.Refuse(c, r, call, forward.NoPort(m.Service.ID.Service))
 	}
 	return g.engine.Serve(c, r, call)
-}
-
-// errAmbiguous refuses what one policy would let through where another one might be meant.
-var errAmbiguous = errors.New("The request's path leads to different places depending on whether an encoded slash ends a segment.") //nolint:staticcheck,revive // a sentence for the person who sent it
-
-// route finds where a request leads to, by the one spelling of its path, which it is given.
-func (g *Gateway) route(host string, r *message.Request) (*table.Match, error) {
-	clean, path, encoded, err := message.CleanPath(r.Target, r.Path)
-	if err != nil {
-		return nil, err
-	}
-	r.Target, r.Path = clean, path
-	m, _ := g.table.Route(host, r)
-	if encoded {
-		other := *r
-		other.Path = message.Segments(clean)
-		if n, _ := g.table.Route(host, &other); n != m {
-			return nil, errAmbiguous
-		}
-	}
-	return m, nil
 }

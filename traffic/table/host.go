@@ -16,6 +16,28 @@ type host struct {
 	depth    int               // most segments of a prefix that was ever there
 }
 
+// walk visits the rules for a path, the most specific first, until one visit gives a match.
+func (h *host) walk(path string, visit func([]rule) *Match) *Match {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if list := h.exact[path]; len(list) > 0 {
+		if m := visit(list); m != nil {
+			return m
+		}
+	}
+	for end := cut(path, h.depth); ; {
+		if list := h.prefixes[path[:end]]; len(list) > 0 {
+			if m := visit(list); m != nil {
+				return m
+			}
+		}
+		if end == 0 {
+			return nil
+		}
+		end = max(0, strings.LastIndexByte(path[:end], '/'))
+	}
+}
+
 func (h *host) paths(r maru.Route) map[string][]rule {
 	if r.Exact {
 		return h.exact
@@ -23,28 +45,21 @@ func (h *host) paths(r maru.Route) map[string][]rule {
 	return h.prefixes
 }
 
-// put adds the route's rules, or replaces those with the same claims of the same service. Lists are
-// replaced, never changed.
-func (h *host) put(m *Match) {
+// put adds rules, or replaces those with the same claim of the same service. Lists are replaced, never
+// changed.
+func (h *host) put(rules []rule) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	paths, path := h.paths(m.Route), m.Route.PathName()
-	if !m.Route.Exact {
-		h.depth = max(h.depth, strings.Count(path, "/"))
-	}
-	list := slices.Clone(paths[path])
-	for _, u := range rulesOf(m) {
-		if i := slices.IndexFunc(list, func(o rule) bool { return o.claim == u.claim && o.match.Service == m.Service }); i >= 0 {
-			list[i] = u
-			continue
+	for _, u := range rules {
+		route := u.match.Route
+		paths, path := h.paths(route), route.PathName()
+		if !route.Exact {
+			h.depth = max(h.depth, strings.Count(path, "/"))
 		}
-		at := slices.IndexFunc(list, func(o rule) bool { return o.rank < u.rank })
-		if at < 0 {
-			at = len(list)
-		}
-		list = slices.Insert(list, at, u)
+		list := slices.DeleteFunc(slices.Clone(paths[path]), func(o rule) bool { return o.claim == u.claim && o.match.Service == u.match.Service })
+		at, _ := slices.BinarySearchFunc(list, u, order)
+		paths[path] = slices.Insert(list, at, u)
 	}
-	paths[path] = list
 }
 
 func (h *host) drop(svc *Service, r maru.Route, claim string) (heir *Service) {

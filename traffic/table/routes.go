@@ -1,8 +1,10 @@
 package table
 
 import (
+	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/message"
@@ -14,64 +16,67 @@ type Match struct {
 	Route   maru.Route
 }
 
-// Route finds the route for a request, in the order that [maru.Route] says. Hosts are in lower case and
-// without port, the request's path is a clean one ([message.CleanPath]).
-func (t *Table) Route(hostname string, r *message.Request) (*Match, bool) {
-	m := t.walk(hostname, r.Path, func(list []rule) *Match {
-		for i := range list {
-			if list[i].takes(r) {
-				return list[i].match
-			}
+// errAmbiguous refuses what one policy would let through where another one might be meant.
+var errAmbiguous = errors.New("The request's path leads to different places depending on whether an encoded slash ends a segment.") //nolint:staticcheck,revive // a sentence for the person who sent it
+
+// Route finds where a request leads to, in the order that [maru.Route] says; nil for nowhere. It gives the
+// request the path that it went by ([message.CleanPath]). An error says why the request is to be refused.
+func (t *Table) Route(hostname string, r *message.Request) (*Match, error) {
+	clean, path, encoded, err := message.CleanPath(r.Target, r.Path)
+	if err != nil {
+		return nil, err
+	}
+	r.Target, r.Path = clean, path
+	m := t.find(hostname, r)
+	if encoded {
+		other := *r
+		if other.Path = message.Segments(clean); t.find(hostname, &other) != m {
+			return nil, errAmbiguous
 		}
-		return nil
-	})
-	return m, m != nil
+	}
+	return m, nil
 }
 
-// walk visits the rules for a host and path, the most specific first, until one visit gives a match.
-func (t *Table) walk(hostname, path string, visit func([]rule) *Match) *Match {
+// find gives the first route that takes the request. Hosts are in lower case and without port.
+func (t *Table) find(hostname string, r *message.Request) *Match {
+	return t.hostsOf(hostname, func(h *host) *Match {
+		return h.walk(r.Path, func(list []rule) *Match {
+			for i := range list {
+				if list[i].takes(r) {
+					return list[i].match
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// hostsOf visits what leads on from a host name, the most specific first, until one visit gives a match.
+func (t *Table) hostsOf(hostname string, visit func(*host) *Match) *Match {
 	hostname = strings.TrimSuffix(hostname, ".")
 	if len(hostname) <= 253 && hostname != "" {
-		if m := t.walkHost(hostname, path, visit); m != nil {
-			return m
+		if h, ok := t.hosts.get(hostname); ok {
+			if m := visit(h); m != nil {
+				return m
+			}
 		}
 		for rest := hostname; ; {
 			_, parent, ok := strings.Cut(rest, ".")
 			if !ok || parent == "" {
 				break
 			}
-			if m := t.walkHost("*."+parent, path, visit); m != nil {
-				return m
+			if h, ok := t.hosts.get("*." + parent); ok {
+				if m := visit(h); m != nil {
+					return m
+				}
 			}
 			rest = parent
 		}
 	}
-	return t.walkHost("", path, visit)
-}
-
-func (t *Table) walkHost(name, path string, visit func([]rule) *Match) *Match {
-	h, ok := t.hosts.get(name)
-	if !ok {
-		return nil
+	if h, ok := t.hosts.get(""); ok {
+		return visit(h)
 	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	if list := h.exact[path]; len(list) > 0 {
-		if m := visit(list); m != nil {
-			return m
-		}
-	}
-	for end := cut(path, h.depth); ; {
-		if list := h.prefixes[path[:end]]; len(list) > 0 {
-			if m := visit(list); m != nil {
-				return m
-			}
-		}
-		if end == 0 {
-			return nil
-		}
-		end = max(0, strings.LastIndexByte(path[:end], '/'))
-	}
+	return nil
 }
 
 // cut gives the end of the path's first n segments, without a slash at the end.
@@ -91,12 +96,12 @@ func cut(path string, n int) int {
 	return end
 }
 
-func (t *Table) addRoute(svc *Service, r maru.Route) {
-	t.hosts.change(r.HostName(), func(h *host, ok bool) (*host, bool) {
+func (t *Table) addRoute(m *Match, since time.Time, index int) {
+	t.hosts.change(m.Route.HostName(), func(h *host, ok bool) (*host, bool) {
 		if !ok {
 			h = &host{exact: map[string][]rule{}, prefixes: map[string][]rule{}}
 		}
-		h.put(&Match{svc, r})
+		h.put(rulesOf(m, since, index))
 		return h, true
 	})
 }

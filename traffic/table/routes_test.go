@@ -1,11 +1,14 @@
 package table
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -13,7 +16,7 @@ import (
 	"github.com/marucloud/maru/traffic/message"
 )
 
-// reference finds a route the slow way, over a plain list in the order in which services asked.
+// reference finds a route the slow way, over a plain list, the oldest service's first.
 func reference(list []Match, hostname string, r *message.Request) string {
 	best := ""
 	var rank []int
@@ -84,6 +87,14 @@ var matches = []*maru.RouteMatch{
 	{Query: map[string]string{"q": "a b", "r": ""}},
 }
 
+func mapOf(h message.Header) map[string]string {
+	m := map[string]string{}
+	for _, f := range h {
+		m[f.Name] = f.Value
+	}
+	return m
+}
+
 func sameClaims(a, b maru.Route) bool { return slices.Equal(a.Claims(), b.Claims()) }
 
 // TestRoutesAgreeWithReference changes routes at random and asks at random.
@@ -93,7 +104,7 @@ func TestRoutesAgreeWithReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := New()
 		state := map[maru.ServiceID][]maru.Route{}
-		var list []Match
+		since := map[maru.ServiceID]time.Time{}
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			id := shop.Service(fmt.Sprint("s", rapid.IntRange(0, 4).Draw(t, "service")))
 			if rapid.IntRange(0, 4).Draw(t, "remove") == 0 {
@@ -101,8 +112,10 @@ func TestRoutesAgreeWithReference(t *testing.T) {
 					t.Fatal(err)
 				}
 				delete(state, id)
-				list = slices.DeleteFunc(list, func(m Match) bool { return m.Service.ID == id })
 				continue
+			}
+			if _, known := state[id]; !known {
+				since[id] = time.Unix(int64(rapid.IntRange(0, 2).Draw(t, "since")), 0)
 			}
 			var routes []maru.Route
 			for range rapid.IntRange(0, 3).Draw(t, "routes") {
@@ -115,31 +128,35 @@ func TestRoutesAgreeWithReference(t *testing.T) {
 					routes = append(routes, r)
 				}
 			}
-			if err := x.Update(maru.TrafficUpdate{Services: []maru.ServiceTraffic{{Service: id, Routes: routes}}}); err != nil {
+			if err := x.Update(maru.TrafficUpdate{Services: []maru.ServiceTraffic{{Service: id, Since: since[id], Routes: routes}}}); err != nil {
 				t.Fatal(err)
-			}
-			svc := &Service{ID: id}
-			list = slices.DeleteFunc(list, func(m Match) bool {
-				return m.Service.ID == id && !slices.ContainsFunc(routes, func(r maru.Route) bool { return sameClaims(r, m.Route) })
-			})
-			for _, r := range routes {
-				if !slices.ContainsFunc(list, func(m Match) bool { return m.Service.ID == id && sameClaims(m.Route, r) }) {
-					list = append(list, Match{svc, r})
-				}
 			}
 			state[id] = routes
 		}
+		ids := slices.SortedFunc(maps.Keys(state), func(a, b maru.ServiceID) int {
+			return cmp.Or(since[a].Compare(since[b]), cmp.Compare(a.String(), b.String()))
+		})
+		var list []Match
+		for _, id := range ids {
+			for _, r := range state[id] {
+				list = append(list, Match{&Service{ID: id}, r})
+			}
+		}
 		for range 20 {
 			host := rapid.SampledFrom([]string{"a.test", "b.a.test", "c.b.a.test", "z.a.test", "z.b.a.test", "q", "", "test"}).Draw(t, "asked host")
-			path := rapid.SampledFrom([]string{"/", "/x", "/x/", "/x/y", "/x/yz", "/xy/z", "/x/y/z/q", "/y/x", "*"}).Draw(t, "asked path")
+			path := rapid.SampledFrom([]string{"/", "/x", "/x/", "/x/y", "/x/yz", "/xy/z", "/x/y/z/q", "/y/x", "/"}).Draw(t, "asked path")
 			r := &message.Request{
 				Method: rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method"), Path: path,
 				Target: path + rapid.SampledFrom([]string{"", "?q=a+b", "?q=a%20b&r", "?q=b&q=a+b", "?x=1&%71=a+b"}).Draw(t, "query"),
 				Header: rapid.SampledFrom([]message.Header{nil, {{Name: "X-A", Value: "1"}}, {{Name: "x-b", Value: "2"}, {Name: "X-a", Value: "1"}}}).Draw(t, "header"),
 			}
 			got := ""
-			if m, ok := x.Route(host, r); ok {
+			if m, _ := x.Route(host, r); m != nil {
 				got = m.Service.ID.Service
+			}
+			explained := x.Explain(maru.RouteQuestion{Method: r.Method, Host: host, Target: r.Target, Header: mapOf(r.Header)})
+			if e := explained.Found; (e == nil) != (got == "") || e != nil && e.Service.Service != got {
+				t.Fatalf("%s %s%s %v leads to %q, but is explained as %+v", r.Method, host, r.Target, r.Header, got, explained)
 			}
 			if want := reference(list, host, r); got != want {
 				t.Fatalf("%s %s%s %v leads to %q, not %q; %+v", r.Method, host, r.Target, r.Header, got, want, list)
@@ -178,7 +195,7 @@ func BenchmarkRoute(b *testing.B) {
 				r := &message.Request{Method: "GET", Path: asked.Path + "/x/y", Target: asked.Path + "/x/y"}
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, ok := x.Route(asked.Host, r); !ok {
+					if m, _ := x.Route(asked.Host, r); m == nil {
 						b.Fatal("no route")
 					}
 				}

@@ -1,9 +1,11 @@
 package table
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/message"
@@ -13,7 +15,9 @@ import (
 type rule struct {
 	claim string
 	match *Match
-	rank  int // among those of one path: the higher comes first, then who asked first
+	rank  int // among those of one path: the higher comes first
+	since int64
+	index int // in its service's list
 
 	method         string // "": any
 	headers, query []message.Field
@@ -25,13 +29,21 @@ const (
 	rankHeader = 1 << 16
 )
 
+// order sorts rules of one path, the one that is asked first to the front.
+func order(a, b rule) int {
+	return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(a.since, b.since),
+		strings.Compare(a.match.Service.ID.String(), b.match.Service.ID.String()), cmp.Compare(a.index, b.index))
+}
+
 // rulesOf gives one rule for each of the route's claims.
-func rulesOf(m *Match) []rule {
+func rulesOf(m *Match, since time.Time, index int) []rule {
 	claims, match := m.Route.Claims(), m.Route.Match
+	plain := rule{match: m, since: since.UnixNano(), index: index}
 	if match == nil {
-		return []rule{{claim: claims[0], match: m}}
+		plain.claim = claims[0]
+		return []rule{plain}
 	}
-	plain := rule{match: m, headers: fieldsOf(match.Headers), query: fieldsOf(match.Query)}
+	plain.headers, plain.query = fieldsOf(match.Headers), fieldsOf(match.Query)
 	plain.rank = rankHeader*len(plain.headers) + len(plain.query)
 	if len(match.Methods) == 0 {
 		plain.claim = claims[0]

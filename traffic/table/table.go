@@ -161,7 +161,7 @@ func (t *Table) reindex(svc *Service, before, after *State) {
 	if before != nil {
 		old = before.ServiceTraffic
 	}
-	t.reindexRoutes(svc, old.Routes, after.Routes)
+	t.reindexRoutes(svc, old.Routes, after)
 	t.reindexNames(svc, old.Networks, after.Networks)
 	if old.VirtualAddress != after.VirtualAddress {
 		claim(t.virtual, after.VirtualAddress, svc)
@@ -169,10 +169,10 @@ func (t *Table) reindex(svc *Service, before, after *State) {
 	}
 }
 
-func (t *Table) reindexRoutes(svc *Service, old, now []maru.Route) {
-	wanted := claimsOf(now)
-	for _, r := range now {
-		t.addRoute(svc, r)
+func (t *Table) reindexRoutes(svc *Service, old []maru.Route, now *State) {
+	wanted := claimsOf(now.Routes)
+	for i, r := range now.Routes {
+		t.addRoute(&Match{svc, r}, now.Since, i)
 	}
 	for _, c := range wanted {
 		if other := t.holder(svc, c.route, c.name); other != nil {

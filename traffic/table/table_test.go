@@ -255,7 +255,7 @@ func TestFullTakesAwayWhatItDoesNotName(t *testing.T) {
 	if _, ok := x.Service(b.Service); ok {
 		t.Error("service is there")
 	}
-	if _, ok := x.Route("b", &message.Request{Path: "/"}); ok {
+	if m, _ := x.Route("b", &message.Request{Target: "/", Path: "/"}); m != nil {
 		t.Error("route is there")
 	}
 	if _, ok := x.Virtual(address(101).V4); ok {
@@ -270,7 +270,7 @@ func TestFullTakesAwayWhatItDoesNotName(t *testing.T) {
 	if found := x.Lookup(x.must("a"), "b", ""); len(found) != 0 {
 		t.Error("name is there")
 	}
-	if _, ok := x.Route("a", &message.Request{Path: "/"}); !ok {
+	if m, _ := x.Route("a", &message.Request{Target: "/", Path: "/"}); m == nil {
 		t.Error("the other one's route is gone")
 	}
 }
