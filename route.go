@@ -18,6 +18,7 @@ type Route struct {
 	Port        uint16            `json:"port,omitempty"`  // 0: the first HTTP port
 	StripPrefix bool              `json:"stripPrefix,omitempty"`
 	Headers     map[string]string `json:"headers,omitempty"` // set on the request
+	Policy      *RoutePolicy      `json:"policy,omitempty"`
 }
 
 // RouteMatch is what a request must have for a route beyond host and path: all of it.
@@ -69,7 +70,7 @@ func (r Route) Policies() []string {
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		all = append(all, "set "+name)
 	}
-	return all
+	return append(all, r.Policy.Words()...)
 }
 
 // HostName gives the route's host in the one spelling by which hosts are compared.

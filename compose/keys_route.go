@@ -10,7 +10,9 @@ import (
 )
 
 // routeFields are the keys of x-maru.route.
-var routeFields = []string{"exact", "headers", "host", "match", "path", "port", "strip"}
+var routeFields = []string{
+	"exact", "headers", "host", "match", "path", "port", "redirect", "request", "response", "rewrite", "strip",
+}
 
 // routes reads one route or a list of them: a host, a host with a path, or a mapping.
 func (d decoder) routes(n *node, path string) []routeKeys {
@@ -53,6 +55,7 @@ func (d decoder) route(n *node, path string) []routeKeys {
 	r.port = n.get("port")
 	r.StripPrefix = d.boolean(at("strip"))
 	r.Headers = d.headers(at("headers"))
+	r.Policy = d.policy(n, path)
 	if r.StripPrefix && (r.Path == "" || r.Exact) {
 		d.invalid(n.get("strip"), joinKey(path, "strip"), "there is no prefix to strip", "give the route a path, without exact")
 	}

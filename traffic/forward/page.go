@@ -94,6 +94,7 @@ func (x *exchange) failGRPC(f Failure) {
 		code = "2" // unknown
 	}
 	a.Status = http.StatusOK
+	a.Header.Add("Cache-Control", "no-store")
 	a.Header.Add("Content-Type", "application/grpc")
 	a.Header.Add("Grpc-Status", code)
 	a.Header.Add("Grpc-Message", percentEncoded(f.What+" "+f.Do))

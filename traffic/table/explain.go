@@ -111,7 +111,7 @@ func (t *Table) Routes() []maru.RouteStatus {
 	var all []maru.RouteStatus
 	for s := range t.Services() {
 		for _, r := range s.State().Routes {
-			all = append(all, maru.RouteStatus{Service: s.ID, Route: r, Problem: t.routeProblem(&Match{s, r})})
+			all = append(all, maru.RouteStatus{Service: s.ID, Route: r, Problem: t.routeProblem(&Match{Service: s, Route: r})})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b maru.RouteStatus) int { return strings.Compare(a.Service.String(), b.Service.String()) })
@@ -122,6 +122,9 @@ func (t *Table) Routes() []maru.RouteStatus {
 func (t *Table) routeProblem(m *Match) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if p, ok := t.problems[problemKey{m.Service.ID, policyName(m.Route)}]; ok {
+		return p.Why
+	}
 	for _, claim := range m.Route.Claims() {
 		if p, ok := t.problems[problemKey{m.Service.ID, routeName(claim)}]; ok {
 			return p.Why

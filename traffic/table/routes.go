@@ -8,12 +8,14 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/policy"
 )
 
 // Match is what a request at the gateway leads to. It is immutable.
 type Match struct {
 	Service *Service
 	Route   maru.Route
+	Policy  *policy.Chain // nil: none
 }
 
 // errAmbiguous refuses what one policy would let through where another one might be meant.

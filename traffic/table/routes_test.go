@@ -139,7 +139,7 @@ func TestRoutesAgreeWithReference(t *testing.T) {
 		var list []Match
 		for _, id := range ids {
 			for _, r := range state[id] {
-				list = append(list, Match{&Service{ID: id}, r})
+				list = append(list, Match{Service: &Service{ID: id}, Route: r})
 			}
 		}
 		for range 20 {
