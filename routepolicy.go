@@ -3,8 +3,10 @@ package maru
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // RoutePolicy is what the gateway does with a route's requests and their answers besides leading them on.
@@ -13,6 +15,42 @@ type RoutePolicy struct {
 	Rewrite  *Rewrite    `json:"rewrite,omitempty"`
 	Request  *HeaderEdit `json:"request,omitempty"`  // of what the service gets
 	Response *HeaderEdit `json:"response,omitempty"` // of what the client gets
+
+	CORS        *CORS         `json:"cors,omitempty"`
+	Compress    *Compress     `json:"compress,omitempty"`
+	Maintenance *Maintenance  `json:"maintenance,omitempty"`
+	Addresses   *AddressList  `json:"addresses,omitempty"`
+	MaxBody     int64         `json:"maxBody,omitempty"` // of a request, in bytes; 0: any
+	Timeout     time.Duration `json:"timeout,omitempty"` // for one request; 0: the service's
+}
+
+// CORS says which other sites' pages may use the answers in a browser.
+type CORS struct {
+	Origins     []string      `json:"origins"`               // such as https://example.com; "https://*.example.com"; "*": all, without credentials
+	Methods     []string      `json:"methods,omitempty"`     // "*": all; empty: GET, HEAD, POST
+	Headers     []string      `json:"headers,omitempty"`     // of requests; "*": all
+	Expose      []string      `json:"expose,omitempty"`      // of answers
+	Credentials bool          `json:"credentials,omitempty"` // with cookies and the like
+	MaxAge      time.Duration `json:"maxAge,omitempty"`      // how long a browser remembers it
+}
+
+// Compress has answers compressed for clients that understand it.
+type Compress struct {
+	Min   int64    `json:"min,omitempty"`   // bytes of the shortest answer that is; 0: 1 KiB
+	Types []string `json:"types,omitempty"` // media types besides those of text
+}
+
+// Maintenance turns requests away with a page.
+type Maintenance struct {
+	Text   string         `json:"text,omitempty"`
+	Except []netip.Prefix `json:"except,omitempty"` // clients that are let in
+}
+
+// AddressList says which clients are let in: all but those in Deny, and only those in Allow where it
+// names any.
+type AddressList struct {
+	Allow []netip.Prefix `json:"allow,omitempty"`
+	Deny  []netip.Prefix `json:"deny,omitempty"`
 }
 
 // Redirect sends clients elsewhere. What it does not say stays as in the request.
@@ -54,7 +92,30 @@ func (p *RoutePolicy) Words() []string {
 	for what, edit := range map[string]*HeaderEdit{"request": p.Request, "response": p.Response} {
 		all = append(all, edit.words(what)...)
 	}
-	slices.Sort(all)
+	return slices.Sorted(slices.Values(append(all, p.doorWords()...)))
+}
+
+// doorWords says what becomes of requests before they reach the service.
+func (p *RoutePolicy) doorWords() []string {
+	var all []string
+	if c := p.CORS; c != nil {
+		all = append(all, "cors for "+strings.Join(c.Origins, " "))
+	}
+	if p.Compress != nil {
+		all = append(all, "compress")
+	}
+	if p.Maintenance != nil {
+		all = append(all, "maintenance")
+	}
+	if a := p.Addresses; a != nil {
+		all = append(all, fmt.Sprintf("addresses: %d allowed, %d denied", len(a.Allow), len(a.Deny)))
+	}
+	if p.MaxBody > 0 {
+		all = append(all, fmt.Sprintf("body up to %d bytes", p.MaxBody))
+	}
+	if p.Timeout > 0 {
+		all = append(all, fmt.Sprintf("timeout %s", p.Timeout))
+	}
 	return all
 }
 

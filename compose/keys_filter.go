@@ -19,6 +19,7 @@ func (d decoder) policy(n *node, path string) *maru.RoutePolicy {
 		Request:  d.headerEdit(at("request")),
 		Response: d.headerEdit(at("response")),
 	}
+	d.doors(n, path, p)
 	if p.Redirect != nil && p.Rewrite != nil {
 		d.invalid(n.get("rewrite"), joinKey(path, "rewrite"), "a request that is redirected reaches no service", "leave rewrite out, or redirect")
 	}

@@ -11,7 +11,8 @@ import (
 
 // routeFields are the keys of x-maru.route.
 var routeFields = []string{
-	"exact", "headers", "host", "match", "path", "port", "redirect", "request", "response", "rewrite", "strip",
+	"addresses", "compress", "cors", "exact", "headers", "host", "maintenance", "match", "max_body", "path", "port",
+	"redirect", "request", "response", "rewrite", "strip", "timeout",
 }
 
 // routes reads one route or a list of them: a host, a host with a path, or a mapping.

@@ -15,10 +15,12 @@ const grpcTimeout = "Grpc-Timeout"
 // mostTimeout is more than anybody waits.
 const mostTimeout = 1000 * time.Hour
 
-// setDeadline takes the time that the request is given: the service's, or what its caller has left if that
+// setDeadline takes the time that the request is given: the route's or else the service's, or what its caller has left if that
 // is less, and tells it.
 func (x *exchange) setDeadline() {
-	x.timeout = x.call.Service.State().Timeout
+	if x.timeout = x.call.Timeout; x.timeout == 0 {
+		x.timeout = x.call.Service.State().Timeout
+	}
 	if ms, err := strconv.ParseUint(x.left, 10, 32); err == nil {
 		x.timeout = sooner(x.timeout, time.Duration(ms)*time.Millisecond)
 	}

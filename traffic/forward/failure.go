@@ -89,8 +89,10 @@ func (x *exchange) failure(err error) Failure {
 		return Failure{
 			Status: http.StatusGatewayTimeout, Title: "No answer in time", Reason: err.Error(),
 			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.timeout),
-			Do:   logs + ". The limit is x-maru.timeout in its compose file, or what its caller had left.",
+			Do:   logs + ". The limit is timeout under x-maru, or of the route, in its compose file, or what its caller had left.",
 		}
+	case errors.As(err, &malformed) && malformed.Status == http.StatusRequestEntityTooLarge:
+		return Failure{Status: malformed.Status, Title: "Request too large", What: malformed.What, Do: "Send less.", Reason: "the body is too large"}
 	case errors.As(err, &malformed):
 		return BadRequest(malformed.What)
 	case errors.Is(err, context.Canceled):

@@ -49,6 +49,8 @@ type Call struct {
 	Target string // "": as it is
 	Host   string // "": as it is
 	Edits  []message.Edit
+
+	Timeout time.Duration // of the route, instead of the service's; 0: that
 }
 
 // Engine carries requests. It is for many goroutines and starts none that outlive a request, but

@@ -127,7 +127,7 @@ func (g *Gateway) underPolicy(c message.Client, r *message.Request, call forward
 			Status: a.Status, Title: a.Title, What: a.What, Do: a.Do, Reason: a.Reason, After: seconds(a.After), Header: a.Header, Bare: a.Bare,
 		})
 	}
-	call.Target, call.Host, call.Edits = x.Out.Target, x.Out.Host, x.Out.Edits
+	call.Target, call.Host, call.Edits, call.Timeout = x.Out.Target, x.Out.Host, x.Out.Edits, x.Out.Time
 	return g.carry(x.Client, r, call)
 }
 

@@ -15,7 +15,8 @@ import (
 
 // Chain is a route's policy, ready for requests. It is for many goroutines.
 type Chain struct {
-	steps []step
+	steps   []step
+	timeout time.Duration
 }
 
 // step looks at a request before it is carried. An answer ends it.
@@ -36,6 +37,7 @@ type Out struct {
 	Target string // "": the request's
 	Host   string // "": the request's
 	Edits  []message.Edit
+	Time   time.Duration // for the request; 0: the service's
 }
 
 // Answer is given in the service's stead.
@@ -64,20 +66,26 @@ func New(r maru.Route) (*Chain, error) {
 		return err
 	}
 	for _, made := range []func() (step, error){
+		func() (step, error) { return newCompress(p.Compress) },
 		func() (step, error) { return newEdits(p.Request, p.Response) },
+		func() (step, error) { return newCORS(p.CORS) },
+		func() (step, error) { return newAddresses(p.Addresses) },
+		func() (step, error) { return newMaintenance(p.Maintenance) },
 		func() (step, error) { return newRedirect(p.Redirect, r.PathName()) },
+		func() (step, error) { return newBodyLimit(p.MaxBody) },
 		func() (step, error) { return newRewrite(p.Rewrite, r.PathName()) },
 	} {
 		if err := add(made()); err != nil {
 			return &Chain{steps: []step{broken{}}}, err
 		}
 	}
+	c.timeout = p.Timeout
 	return c, nil
 }
 
 // Begin makes an exchange of a request. Its End is called once.
 func (c *Chain) Begin(client message.Client, r *message.Request, source netip.Addr) *Exchange {
-	return &Exchange{Client: client, Request: r, Source: source}
+	return &Exchange{Client: client, Request: r, Source: source, Out: Out{Time: c.timeout}}
 }
 
 // Run takes the request through the steps, until one answers.
