@@ -22,6 +22,39 @@ type RoutePolicy struct {
 	Addresses   *AddressList  `json:"addresses,omitempty"`
 	MaxBody     int64         `json:"maxBody,omitempty"` // of a request, in bytes; 0: any
 	Timeout     time.Duration `json:"timeout,omitempty"` // for one request; 0: the service's
+
+	Limits      []RateLimit       `json:"limits,omitempty"` // all of which count
+	Concurrency *ConcurrencyLimit `json:"concurrency,omitempty"`
+}
+
+// RateLimit bounds how often clients may come. Each proxy counts for itself.
+type RateLimit struct {
+	Requests int           `json:"requests"` // in each Per, evenly
+	Per      time.Duration `json:"per"`
+	Burst    int           `json:"burst,omitempty"` // that may come at once; 0: as many as Requests
+	By       LimitBy       `json:"by,omitzero"`     // zero: by address
+}
+
+// ConcurrencyLimit bounds how many requests are under way at once.
+type ConcurrencyLimit struct {
+	Requests int     `json:"requests"`
+	By       LimitBy `json:"by,omitzero"` // zero: all together
+}
+
+// LimitBy says what tells clients apart. One that lacks it is told apart by address.
+type LimitBy struct {
+	What   string `json:"what,omitempty"`   // address (of IPv6 its first 64 bits), user, token, or all together
+	Header string `json:"header,omitempty"` // the first field of that name
+}
+
+func (b LimitBy) words(otherwise string) string {
+	switch {
+	case b.Header != "":
+		return "header " + b.Header
+	case b.What != "":
+		return b.What
+	}
+	return otherwise
 }
 
 // CORS says which other sites' pages may use the answers in a browser.
@@ -112,6 +145,12 @@ func (p *RoutePolicy) doorWords() []string {
 	}
 	if p.MaxBody > 0 {
 		all = append(all, fmt.Sprintf("body up to %d bytes", p.MaxBody))
+	}
+	for _, l := range p.Limits {
+		all = append(all, fmt.Sprintf("limit %d in %s by %s", l.Requests, l.Per, l.By.words("address")))
+	}
+	if c := p.Concurrency; c != nil {
+		all = append(all, fmt.Sprintf("%d at once by %s", c.Requests, c.By.words("all")))
 	}
 	if p.Timeout > 0 {
 		all = append(all, fmt.Sprintf("timeout %s", p.Timeout))

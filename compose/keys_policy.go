@@ -22,6 +22,8 @@ func (d decoder) doors(n *node, path string, p *maru.RoutePolicy) {
 	p.Addresses = d.addresses(at("addresses"))
 	p.MaxBody = d.bytes(at("max_body"))
 	p.Timeout = d.duration(at("timeout"))
+	p.Limits = d.rateLimits(at("limit"))
+	p.Concurrency = d.routeConcurrency(at("concurrency"))
 }
 
 // corsFields are the keys of x-maru.route.cors.

@@ -80,7 +80,9 @@ func preferred(request message.Header) string {
 var grpcCode = map[int]string{
 	http.StatusBadRequest:         "13", // internal
 	http.StatusForbidden:          "7",  // permission denied
+	http.StatusUnauthorized:       "16", // unauthenticated
 	http.StatusNotFound:           "12", // unimplemented
+	http.StatusTooManyRequests:    "14", // unavailable, as gRPC's own mapping has it
 	http.StatusBadGateway:         "14", // unavailable
 	http.StatusServiceUnavailable: "14",
 	http.StatusGatewayTimeout:     "4", // deadline exceeded

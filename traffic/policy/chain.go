@@ -27,6 +27,8 @@ type Exchange struct {
 	Client  message.Client // who is answered: the client, or a step before it
 	Request *message.Request
 	Source  netip.Addr // the client's address, behind trusted proxies
+	User    string     // who asks, once that is known; "": nobody knows
+	Token   string     // by which that is known
 	Out     Out
 
 	after []func()
@@ -58,29 +60,42 @@ func New(r maru.Route) (*Chain, error) {
 	if p == nil {
 		return nil, nil
 	}
-	c := &Chain{}
-	add := func(s step, err error) error {
-		if s != nil && err == nil {
-			c.steps = append(c.steps, s)
-		}
-		return err
+	steps, err := stepsOf(p, r.PathName())
+	if err != nil {
+		return &Chain{steps: []step{broken{}}}, err
 	}
+	return &Chain{steps: steps, timeout: p.Timeout}, nil
+}
+
+// stepsOf makes a policy's steps, in their order.
+func stepsOf(p *maru.RoutePolicy, path string) ([]step, error) {
+	early, late, err := newLimits(p.Limits)
+	if err != nil {
+		return nil, err
+	}
+	var steps []step
 	for _, made := range []func() (step, error){
 		func() (step, error) { return newCompress(p.Compress) },
 		func() (step, error) { return newEdits(p.Request, p.Response) },
 		func() (step, error) { return newCORS(p.CORS) },
 		func() (step, error) { return newAddresses(p.Addresses) },
 		func() (step, error) { return newMaintenance(p.Maintenance) },
-		func() (step, error) { return newRedirect(p.Redirect, r.PathName()) },
+		func() (step, error) { return early, nil },
+		func() (step, error) { return late, nil },
+		func() (step, error) { return newConcurrency(p.Concurrency) },
+		func() (step, error) { return newRedirect(p.Redirect, path) },
 		func() (step, error) { return newBodyLimit(p.MaxBody) },
-		func() (step, error) { return newRewrite(p.Rewrite, r.PathName()) },
+		func() (step, error) { return newRewrite(p.Rewrite, path) },
 	} {
-		if err := add(made()); err != nil {
-			return &Chain{steps: []step{broken{}}}, err
+		s, err := made()
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			steps = append(steps, s)
 		}
 	}
-	c.timeout = p.Timeout
-	return c, nil
+	return steps, nil
 }
 
 // Begin makes an exchange of a request. Its End is called once.
