@@ -25,6 +25,49 @@ type RoutePolicy struct {
 
 	Limits      []RateLimit       `json:"limits,omitempty"` // all of which count
 	Concurrency *ConcurrencyLimit `json:"concurrency,omitempty"`
+	Auth        *Auth             `json:"auth,omitempty"`
+}
+
+// Auth lets in only those who prove who they are: by a name with a password, or by a key. The service
+// learns who it is from the header X-Maru-User, which nobody else can set.
+type Auth struct {
+	Kind   AuthKind `json:"kind"`
+	Secret string   `json:"secret"`           // key in App.Secrets: a line for each who is let in
+	Header string   `json:"header,omitempty"` // that has the key; "": X-Api-Key, or a bearer token
+	Realm  string   `json:"realm,omitempty"`  // of the question for a password
+
+	// Credentials are what of the secret a data plane needs, made of it by the control plane.
+	Credentials []Credential `json:"credentials,omitempty"`
+}
+
+// AuthKind is how clients prove who they are.
+type AuthKind string
+
+// The kinds.
+const (
+	BasicAuth AuthKind = "basic" // the secret's lines are NAME:HASH, with bcrypt hashes, as htpasswd -B writes them
+	KeyAuth   AuthKind = "keys"  // the secret's lines are NAME KEY
+)
+
+// Credential is how someone is known. A password or key can't be found out from it.
+type Credential struct {
+	User string `json:"user"`
+	Hash string `json:"hash"` // bcrypt's of a password, or SHA-256 of a key in hexadecimal
+}
+
+// SecretKeys are the secrets that a service uses, by their keys in App.Secrets, sorted.
+func (s Service) SecretKeys() []string {
+	var keys []string
+	for _, f := range s.Secrets {
+		keys = append(keys, f.Source)
+	}
+	for _, r := range s.Routes {
+		if r.Policy != nil && r.Policy.Auth != nil {
+			keys = append(keys, r.Policy.Auth.Secret)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // RateLimit bounds how often clients may come. Each proxy counts for itself.
@@ -148,6 +191,9 @@ func (p *RoutePolicy) doorWords() []string {
 	}
 	for _, l := range p.Limits {
 		all = append(all, fmt.Sprintf("limit %d in %s by %s", l.Requests, l.Per, l.By.words("address")))
+	}
+	if p.Auth != nil {
+		all = append(all, "auth by "+string(p.Auth.Kind))
 	}
 	if c := p.Concurrency; c != nil {
 		all = append(all, fmt.Sprintf("%d at once by %s", c.Requests, c.By.words("all")))

@@ -23,6 +23,7 @@ func (d decoder) doors(n *node, path string, p *maru.RoutePolicy) {
 	p.MaxBody = d.bytes(at("max_body"))
 	p.Timeout = d.duration(at("timeout"))
 	p.Limits = d.rateLimits(at("limit"))
+	p.Auth = d.auth(at("auth"))
 	p.Concurrency = d.routeConcurrency(at("concurrency"))
 }
 

@@ -11,7 +11,7 @@ import (
 
 // routeFields are the keys of x-maru.route.
 var routeFields = []string{
-	"addresses", "compress", "concurrency", "cors", "exact", "headers", "host", "limit", "maintenance", "match", "max_body", "path", "port",
+	"addresses", "auth", "compress", "concurrency", "cors", "exact", "headers", "host", "limit", "maintenance", "match", "max_body", "path", "port",
 	"redirect", "request", "response", "rewrite", "strip", "timeout",
 }
 

@@ -125,6 +125,13 @@ var serviceExtensions = []struct {
 	{"{route: {concurrency: {requests: 10, by: address}}}", true},
 	{"{route: {concurrency: {by: address}}}", false},
 	{"{route: {concurrency: 0}}", false},
+	{"{route: {auth: {basic: users}}}", true},
+	{"{route: {auth: {basic: {secret: users, realm: Shop}}}}", true},
+	{"{route: {auth: {keys: {secret: users, header: X-Key}}}}", true},
+	{"{route: {auth: {}}}", false},
+	{"{route: {auth: {basic: users, keys: users}}}", false},
+	{"{route: {auth: {keys: {header: X-Key}}}}", false},
+	{"{route: {auth: {digest: users}}}", false},
 	{"{health: /healthz}", true},
 	{"{health: healthz}", false},
 	{"{health: {path: /x, port: 80, interval: 5s, timeout: 1s, retries: 2, start_period: 1m, start_interval: 1s, live: true, headers: {A: b}}}", true},
@@ -178,10 +185,10 @@ var serviceExtensions = []struct {
 func TestSchemaAgrees(t *testing.T) {
 	whole, alone := compile(t, Schema()), compile(t, ExtensionSchema())
 	dir := t.TempDir()
-	files := map[string]string{"go.mod": "module x\n", "cmd/main.go": "package main\n", "main.go": "package main\n"}
+	files := map[string]string{"go.mod": "module x\n", "users": "ada:$2y$05$x\n", "cmd/main.go": "package main\n", "main.go": "package main\n"}
 	writeFiles(t, dir, files)
 	for _, c := range serviceExtensions {
-		text := "services:\n  web:\n    build: .\n    ports: ['80']\n    x-maru: " + c.text + "\n"
+		text := "services:\n  web:\n    build: .\n    ports: ['80']\n    x-maru: " + c.text + "\nsecrets: {users: {file: users}}\n"
 		var doc, extension any
 		if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 			t.Fatal(err)
@@ -238,6 +245,7 @@ func TestSchemaHasEveryKey(t *testing.T) {
 		"x-maru-route-keys":  routeFields,
 		"x-maru-match":       matchFields,
 		"x-maru-limit-keys":  limitFields,
+		"x-maru-auth":        authFields,
 		"x-maru-redirect":    redirectFields,
 		"x-maru-rewrite":     rewriteFields,
 		"x-maru-header-edit": editFields,

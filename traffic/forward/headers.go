@@ -41,9 +41,9 @@ func (x *exchange) outHeader() {
 	for _, f := range x.r.Header {
 		name := plain(f.Name)
 		switch {
-		case message.HopByHop(name), message.Equal(name, Caller), outside && !trusted && forwarding(name), named(x.named, f.Name):
 		case message.Equal(name, TimeoutField):
 			x.left = f.Value
+		case message.HopByHop(name), own(name), outside && !trusted && forwarding(name), named(x.named, f.Name):
 		case x.parent != "" && (message.Equal(name, trace.Field) || message.Equal(name, trace.State)):
 		default:
 			out = append(out, f)
@@ -92,6 +92,12 @@ func (x *exchange) outHeader() {
 		edit.Apply(&out)
 	}
 	x.header = out
+}
+
+// own tells whether a header says something that Maru alone says.
+func own(name string) bool {
+	const prefix = "X-Maru-"
+	return len(name) > len(prefix) && message.Equal(name[:len(prefix)], prefix)
 }
 
 // plain gives the name that a header is taken for by those who don't tell "_" from "-", as CGI and

@@ -81,6 +81,7 @@ func stepsOf(p *maru.RoutePolicy, path string) ([]step, error) {
 		func() (step, error) { return newAddresses(p.Addresses) },
 		func() (step, error) { return newMaintenance(p.Maintenance) },
 		func() (step, error) { return early, nil },
+		func() (step, error) { return newAuth(p.Auth) },
 		func() (step, error) { return late, nil },
 		func() (step, error) { return newConcurrency(p.Concurrency) },
 		func() (step, error) { return newRedirect(p.Redirect, path) },
