@@ -28,13 +28,19 @@ type RoutePolicy struct {
 	Auth        *Auth             `json:"auth,omitempty"`
 }
 
-// Auth lets in only those who prove who they are: by a name with a password, or by a key. The service
+// Auth lets in only those who prove who they are: by a name with a password, a key or a token. The service
 // learns who it is from the header X-Maru-User, which nobody else can set.
 type Auth struct {
 	Kind   AuthKind `json:"kind"`
-	Secret string   `json:"secret"`           // key in App.Secrets: a line for each who is let in
+	Secret string   `json:"secret,omitempty"` // key in App.Secrets: a line for each who is let in
 	Header string   `json:"header,omitempty"` // that has the key; "": X-Api-Key, or a bearer token
 	Realm  string   `json:"realm,omitempty"`  // of the question for a password
+
+	// Of tokens:
+	Issuer    string   `json:"issuer,omitempty"`
+	Audiences []string `json:"audiences,omitempty"` // one of which a token must be for; empty: any
+	Keys      string   `json:"keys,omitempty"`      // URL of the issuer's JSON Web Key Set; "": the issuer tells it (OpenID Connect Discovery)
+	Claim     string   `json:"claim,omitempty"`     // that says who it is; "": sub
 
 	// Credentials are what of the secret a data plane needs, made of it by the control plane.
 	Credentials []Credential `json:"credentials,omitempty"`
@@ -47,6 +53,7 @@ type AuthKind string
 const (
 	BasicAuth AuthKind = "basic" // the secret's lines are NAME:HASH, with bcrypt hashes, as htpasswd -B writes them
 	KeyAuth   AuthKind = "keys"  // the secret's lines are NAME KEY
+	TokenAuth AuthKind = "jwt"   // JSON Web Tokens that an issuer signed
 )
 
 // Credential is how someone is known. A password or key can't be found out from it.
@@ -62,7 +69,7 @@ func (s Service) SecretKeys() []string {
 		keys = append(keys, f.Source)
 	}
 	for _, r := range s.Routes {
-		if r.Policy != nil && r.Policy.Auth != nil {
+		if r.Policy != nil && r.Policy.Auth != nil && r.Policy.Auth.Secret != "" {
 			keys = append(keys, r.Policy.Auth.Secret)
 		}
 	}

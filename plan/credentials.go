@@ -17,7 +17,7 @@ func AuthSecrets(v ServiceView) map[string]maru.SecretVersion {
 	r, _ := v.main()
 	var all map[string]maru.SecretVersion
 	for _, route := range r.Spec.Routes {
-		if p := route.Policy; p != nil && p.Auth != nil {
+		if p := route.Policy; p != nil && p.Auth != nil && p.Auth.Secret != "" {
 			put(&all, p.Auth.Secret, r.Secrets[p.Auth.Secret])
 		}
 	}
@@ -29,7 +29,7 @@ func AuthSecrets(v ServiceView) map[string]maru.SecretVersion {
 func WithCredentials(routes []maru.Route, values map[string][]byte) []maru.Route {
 	out := slices.Clone(routes)
 	for i, route := range out {
-		if route.Policy == nil || route.Policy.Auth == nil {
+		if route.Policy == nil || route.Policy.Auth == nil || route.Policy.Auth.Secret == "" {
 			continue
 		}
 		policy, auth := *route.Policy, *route.Policy.Auth

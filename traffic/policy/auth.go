@@ -31,6 +31,8 @@ func newAuth(a *maru.Auth) (step, error) {
 		return newBasic(a)
 	case maru.KeyAuth:
 		return newKeys(a)
+	case maru.TokenAuth:
+		return newTokens(a)
 	}
 	return nil, maru.Errorf(maru.Invalid, "clients can't be known by %q", a.Kind)
 }
