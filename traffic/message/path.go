@@ -1,12 +1,14 @@
 package message
 
-import (
-	"errors"
-	"strings"
-)
+import "strings"
+
+// PathError says, in a sentence for the person who sent it, why a request's path is not taken.
+type PathError string
+
+func (e PathError) Error() string { return string(e) }
 
 // errPath says that a path can be taken for more than one: it was written to get around something.
-var errPath = errors.New("The request's path can be read in more than one way.") //nolint:staticcheck,revive // a sentence for the person who sent it
+const errPath PathError = "The request's path can be read in more than one way."
 
 // CleanPath gives a request's target without dot segments (RFC 3986, 6.2.2.3), otherwise as it was spelled:
 // it may have been signed. What it gives as path is in the one spelling in which paths are compared:

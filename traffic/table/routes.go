@@ -1,7 +1,6 @@
 package table
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +18,7 @@ type Match struct {
 }
 
 // errAmbiguous refuses what one policy would let through where another one might be meant.
-var errAmbiguous = errors.New("The request's path leads to different places depending on whether an encoded slash ends a segment.") //nolint:staticcheck,revive // a sentence for the person who sent it
+const errAmbiguous message.PathError = "The request's path leads to different places depending on whether an encoded slash ends a segment."
 
 // Route finds where a request leads to, in the order that [maru.Route] says; nil for nowhere. It gives the
 // request the path that it went by ([message.CleanPath]). An error says why the request is to be refused.
