@@ -199,15 +199,6 @@ const (
 	Recreate Strategy = "recreate" // stop old, then start new: for what holds a volume
 )
 
-// Route leads requests from the gateway to a service.
-type Route struct {
-	Host        string            `json:"host"`           // exact, "*.suffix", or "" for every host
-	Path        string            `json:"path,omitempty"` // prefix by whole segments; "" for all
-	Port        uint16            `json:"port,omitempty"` // 0: the first HTTP port
-	StripPrefix bool              `json:"stripPrefix,omitempty"`
-	Headers     map[string]string `json:"headers,omitempty"` // set on the request
-}
-
 // Retry says how often a safe request is tried again.
 type Retry struct {
 	Attempts   int           `json:"attempts"`             // after the first; <0: never; 0: the default, one for connections refused

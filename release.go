@@ -40,6 +40,7 @@ type ServiceState struct {
 	Protocols      map[uint16]string `json:"protocols,omitempty"` // recognized on the first ready instance of Release
 	HostPorts      map[string]uint16 `json:"hostPorts,omitempty"` // picked by the server, by "target/protocol"
 	Faults         []Fault           `json:"faults,omitempty"`    // set while it runs, beside those of the file
+	Since          time.Time         `json:"since,omitzero"`      // when it was first deployed
 }
 
 // Weight is a release's share of traffic, relative to the others.

@@ -9,6 +9,7 @@ import (
 // service's objects and observations.
 type ServiceTraffic struct {
 	Service        ServiceID             `json:"service"`
+	Since          time.Time             `json:"since,omitzero"` // when it was first deployed: of two routes that are alike the older one counts
 	VirtualAddress Addresses             `json:"virtualAddress"`
 	Networks       map[string][]string   `json:"networks,omitempty"` // the names it has (with its own), by NetworkID.String()
 	DNSRoundRobin  bool                  `json:"dnsRoundRobin,omitempty"`

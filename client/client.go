@@ -31,6 +31,7 @@ type Client struct {
 	where     string // for messages
 
 	Apps    maruv1connect.AppServiceClient
+	Routes  maruv1connect.RouteServiceClient
 	Logs    maruv1connect.LogServiceClient
 	Exec    maruv1connect.ExecServiceClient
 	Images  maruv1connect.ImageServiceClient
@@ -63,6 +64,7 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{transport: transport, where: base.where}
 	c.Apps = maruv1connect.NewAppServiceClient(doer, base.url, options...)
+	c.Routes = maruv1connect.NewRouteServiceClient(doer, base.url, options...)
 	c.Logs = maruv1connect.NewLogServiceClient(doer, base.url, options...)
 	c.Exec = maruv1connect.NewExecServiceClient(doer, base.url, options...)
 	c.Images = maruv1connect.NewImageServiceClient(doer, base.url, options...)

@@ -182,11 +182,12 @@ func (l *load) checkRoutes() {
 	taken := map[string]string{}
 	for _, name := range sortedKeys(l.byName) {
 		for _, r := range l.byName[name].routes {
-			id := r.Host + r.Path
-			if other, ok := taken[id]; ok && id != "" {
-				l.fail(r.at.key, r.path, maru.Invalid, fmt.Sprintf("the route %s leads to the service %s already", id, other), "give one of them a path, or another host")
+			for _, id := range r.Claims() {
+				if other, ok := taken[id]; ok && other != name && id != "/" {
+					l.fail(r.at.key, r.path, maru.Invalid, fmt.Sprintf("the route %s leads to the service %s already", id, other), "give one of them a path, or another host")
+				}
+				taken[id] = name
 			}
-			taken[id] = name
 		}
 	}
 }

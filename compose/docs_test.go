@@ -39,9 +39,9 @@ func TestDocsAreFresh(t *testing.T) {
 			t.Errorf("%s does not have one row for the key %s", docsFile, key)
 		}
 	}
-	for _, key := range serviceKeys {
+	for _, key := range slices.Concat(serviceKeys, routeFields) {
 		if !strings.Contains(prose, "`"+key+"`") {
-			t.Errorf("%s does not speak of x-maru.%s", docsFile, key)
+			t.Errorf("%s does not speak of the key %s of x-maru", docsFile, key)
 		}
 	}
 }

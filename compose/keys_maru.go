@@ -111,7 +111,10 @@ func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
 }
 
 // serviceKeys are the keys of x-maru in a service.
-var serviceKeys = []string{"allow", "balance", "drain", "faults", "go", "health", "limits", "priority", "protocol", "release", "retry", "rollout", "route", "scale", "timeout"}
+var serviceKeys = []string{
+	"allow", "balance", "drain", "faults", "go", "health", "limits", "maintenance", "priority", "protocol", "release", "retry", "rollout",
+	"route", "scale", "timeout",
+}
 
 func (d decoder) service(n *node, path string) maruKeys {
 	var k maruKeys
@@ -120,6 +123,7 @@ func (d decoder) service(n *node, path string) maruKeys {
 	}
 	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
 	k.routes = d.routes(at("route"))
+	k.close(d.maintenance(at("maintenance")))
 	k.health = d.health(at("health"))
 	k.protocol = d.protocol(at("protocol"))
 	k.release = d.release(at("release"))
@@ -135,6 +139,22 @@ func (d decoder) service(n *node, path string) maruKeys {
 	k.min = d.scale(at("scale"))
 	k.goPackage, k.goVersion = d.goBuild(at("go"))
 	return k
+}
+
+// close has every route that says nothing of maintenance do what the service says.
+func (k *maruKeys) close(m *maru.Maintenance) {
+	if m == nil {
+		return
+	}
+	for i := range k.routes {
+		r := &k.routes[i].Route
+		if r.Policy == nil {
+			r.Policy = &maru.RoutePolicy{}
+		}
+		if r.Policy.Maintenance == nil {
+			r.Policy.Maintenance = m
+		}
+	}
 }
 
 // protocols are what can be spoken on a port.

@@ -3,10 +3,17 @@ package compose
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/marucloud/maru"
 )
+
+// routeFields are the keys of x-maru.route.
+var routeFields = []string{
+	"addresses", "auth", "compress", "concurrency", "cors", "exact", "headers", "host", "limit", "maintenance", "match", "max_body", "path", "port",
+	"redirect", "request", "response", "rewrite", "strip", "timeout",
+}
 
 // routes reads one route or a list of them: a host, a host with a path, or a mapping.
 func (d decoder) routes(n *node, path string) []routeKeys {
@@ -37,22 +44,72 @@ func (d decoder) route(n *node, path string) []routeKeys {
 		}
 		return []routeKeys{r}
 	}
-	if !d.mapping(n, path, "host", "path", "port", "strip", "headers") {
+	if !d.mapping(n, path, routeFields...) {
 		return nil
 	}
+	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
 	if host := n.get("host"); host != nil {
 		r.Host = d.host(host, joinKey(path, "host"), d.text(host, joinKey(path, "host")))
 	}
-	if prefix := n.get("path"); prefix != nil {
-		r.Path = d.prefix(prefix, joinKey(path, "path"), d.text(prefix, joinKey(path, "path")))
-	}
+	r.Path, r.Exact = d.routePath(n, path)
+	r.Match = d.match(at("match"))
 	r.port = n.get("port")
-	r.StripPrefix = d.boolean(n.get("strip"), joinKey(path, "strip"))
-	r.Headers = d.headers(n.get("headers"), joinKey(path, "headers"))
-	if r.StripPrefix && r.Path == "" {
-		d.invalid(n.get("strip"), joinKey(path, "strip"), "there is no path to strip", "give the route a path")
+	r.StripPrefix = d.boolean(at("strip"))
+	r.Headers = d.headers(at("headers"))
+	r.Policy = d.policy(n, path)
+	if r.StripPrefix && (r.Path == "" || r.Exact) {
+		d.invalid(n.get("strip"), joinKey(path, "strip"), "there is no prefix to strip", "give the route a path, without exact")
 	}
 	return []routeKeys{r}
+}
+
+// routePath reads path and exact. To an exact path a slash at its end means something.
+func (d decoder) routePath(n *node, path string) (prefix string, exact bool) {
+	exact = d.boolean(n.get("exact"), joinKey(path, "exact"))
+	field := n.get("path")
+	switch {
+	case field == nil && exact:
+		d.invalid(n.get("exact"), joinKey(path, "exact"), "there is no path that could be exact", "give the route a path")
+		return "", false
+	case field == nil:
+		return "", false
+	}
+	text := d.text(field, joinKey(path, "path"))
+	prefix = d.prefix(field, joinKey(path, "path"), text)
+	if exact {
+		return text, true
+	}
+	return prefix, false
+}
+
+// matchFields are the keys of x-maru.route.match.
+var matchFields = []string{"headers", "methods", "query"}
+
+// match reads what a request must have beside host and path.
+func (d decoder) match(n *node, path string) *maru.RouteMatch {
+	if n == nil || n.kind == nullNode || !d.mapping(n, path, matchFields...) {
+		return nil
+	}
+	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
+	m := &maru.RouteMatch{Methods: d.routeMethods(at("methods")), Headers: d.headers(at("headers")), Query: d.stringMap(at("query"))}
+	if len(m.Methods)+len(m.Headers)+len(m.Query) == 0 {
+		return nil
+	}
+	return m
+}
+
+var methodForm = regexp.MustCompile(`^[A-Z][A-Z-]*$`)
+
+func (d decoder) routeMethods(n *node, path string) []string {
+	methods := d.list(n, path)
+	for i, method := range methods {
+		if !methodForm.MatchString(method) {
+			item := n.list().items[i]
+			d.l.fail(item.pos, joinIndex(path, i), maru.Invalid, fmt.Sprintf("%q is not an HTTP method", method), "write it in capitals, such as GET")
+		}
+	}
+	slices.Sort(methods)
+	return slices.Compact(methods)
 }
 
 func withoutScheme(address string) string {
@@ -80,8 +137,11 @@ func (d decoder) host(n *node, path, host string) string {
 
 // prefix reads a path. The gateway matches it by whole segments, so a trailing slash says nothing.
 func (d decoder) prefix(n *node, path, prefix string) string {
-	if !strings.HasPrefix(prefix, "/") || strings.ContainsAny(prefix, "?#* ") {
+	switch segments := strings.Split(strings.TrimRight(prefix, "/"), "/"); {
+	case !strings.HasPrefix(prefix, "/") || strings.ContainsAny(prefix, "?#* \\"):
 		d.invalid(n, path, fmt.Sprintf("%q is not a path", prefix), "write it as /api; it matches /api and all below it")
+	case len(segments) > 1 && slices.ContainsFunc(segments[1:], func(s string) bool { return s == "" || s == "." || s == ".." }):
+		d.invalid(n, path, fmt.Sprintf("%q has an empty segment or dots for one", prefix), "the gateway sees paths without them; write it as /api/v1")
 	}
 	return strings.TrimRight(prefix, "/")
 }

@@ -235,6 +235,9 @@ func (s *service) routes() {
 		if r.Port != 0 {
 			s.expose(maru.Port{Port: r.Port, Protocol: maru.TCP})
 		}
+		if p := r.Policy; p != nil && p.Auth != nil && p.Auth.Secret != "" {
+			s.l.secret(p.Auth.Secret)
+		}
 		s.out.Routes = append(s.out.Routes, r.Route)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/plan"
@@ -14,7 +13,7 @@ import (
 // what is on its way to. It is brought up to date app by app when somebody asks, so that its cost
 // does not grow with what did not change. Whoever uses it holds Controller.deciding.
 type claimIndex struct {
-	routes map[string][]maru.ServiceID // by host and path
+	routes map[string][]maru.ServiceID // by what they ask for: [maru.Route.Claims]
 	ports  map[string][]portClaim      // by port and protocol
 	apps   map[maru.Scope]appClaims
 }
@@ -81,9 +80,10 @@ func (x *claimIndex) put(scope maru.Scope, all []claimant) {
 	var now appClaims
 	for _, c := range all {
 		for _, route := range c.release.Spec.Routes {
-			key := routeKey(route)
-			x.routes[key] = append(x.routes[key], c.state.Service)
-			now.routes = append(now.routes, key)
+			for _, key := range route.Claims() {
+				x.routes[key] = append(x.routes[key], c.state.Service)
+				now.routes = append(now.routes, key)
+			}
 		}
 		for _, p := range plan.Published(c.release.Spec, c.state) {
 			key := portKey(p.HostPort, p.Target.Protocol)
@@ -115,10 +115,6 @@ type claims struct {
 	ports     map[string][]portClaim
 }
 
-func routeKey(r maru.Route) string {
-	return strings.ToLower(r.Host) + "/" + strings.Trim(r.Path, "/")
-}
-
 func portKey(port uint16, protocol maru.Protocol) string { return fmt.Sprintf("%d/%s", port, protocol) }
 
 // address claims a virtual address, if it is free.
@@ -140,17 +136,18 @@ func (v *view) hasAddress(a netip.Addr, but maru.ServiceID) bool {
 
 // route claims a route; Conflict.
 func (c *claims) route(id maru.ServiceID, r maru.Route) error {
-	key := routeKey(r)
-	owner, has := c.routes[key]
-	for _, other := range c.index.routes[key] {
-		if other.Scope != c.scope {
-			owner, has = other, true
+	for _, key := range r.Claims() {
+		owner, has := c.routes[key]
+		for _, other := range c.index.routes[key] {
+			if other.Scope != c.scope {
+				owner, has = other, true
+			}
 		}
+		if has && owner != id {
+			return maru.WithHint(maru.Errorf(maru.Conflict, "%s: route %s is %s's", id.Service, key, owner), "pick another host or path, or remove it there")
+		}
+		c.routes[key] = id
 	}
-	if has && owner != id {
-		return maru.WithHint(maru.Errorf(maru.Conflict, "%s: route %s is %s's", id.Service, key, owner), "pick another host or path, or remove it there")
-	}
-	c.routes[key] = id
 	return nil
 }
 

@@ -48,14 +48,14 @@ func (c *Controller) publish(ctx context.Context) error {
 		return nil //nolint:nilerr // ctx ended
 	}
 	published := map[maru.ServiceID]maru.ServiceTraffic{}
-	c.publishNow(c.traffic.take(), published)
+	c.publishNow(ctx, c.traffic.take(), published)
 	c.publisher.Sync()
 	for {
 		select {
 		case <-c.traffic.more:
-			c.publishNow(c.traffic.take(), published)
+			c.publishNow(ctx, c.traffic.take(), published)
 		case done := <-c.settle:
-			c.publishNow(c.traffic.take(), published)
+			c.publishNow(ctx, c.traffic.take(), published)
 			close(done)
 		case <-ctx.Done():
 			return nil
@@ -76,7 +76,26 @@ func (c *Controller) InForce(ctx context.Context) error {
 	}
 }
 
-func (c *Controller) publishNow(services map[maru.ServiceID]bool, published map[maru.ServiceID]maru.ServiceTraffic) {
+// admitting fills in what data planes need of the secrets by which clients are let in. A secret that can't
+// be read lets nobody in.
+func (c *Controller) admitting(ctx context.Context, v plan.ServiceView, t maru.ServiceTraffic) maru.ServiceTraffic {
+	needed := plan.AuthSecrets(v)
+	if len(needed) == 0 {
+		return t
+	}
+	values := map[string][]byte{}
+	for key, s := range needed {
+		value, err := c.cfg.Secrets(ctx, t.Service.Scope, s.Name, s.Version)
+		if err != nil {
+			c.log.Error("a route's secret can't be read: nobody is let in", "service", t.Service, "secret", key, "error", err)
+		}
+		values[key] = value
+	}
+	t.Routes = plan.WithCredentials(t.Routes, values)
+	return t
+}
+
+func (c *Controller) publishNow(ctx context.Context, services map[maru.ServiceID]bool, published map[maru.ServiceID]maru.ServiceTraffic) {
 	var set []maru.ServiceTraffic
 	var remove []maru.ServiceID
 	for id := range services {
@@ -89,7 +108,7 @@ func (c *Controller) publishNow(services map[maru.ServiceID]bool, published map[
 			}
 			continue
 		}
-		now := plan.Traffic(v)
+		now := c.admitting(ctx, v, plan.Traffic(v))
 		if was && reflect.DeepEqual(before, now) {
 			continue
 		}

@@ -51,13 +51,13 @@ func NewRelease(now time.Time, d maru.Deployment, name string, number int) (maru
 		}
 		put(&r.Configs, m.Source, c)
 	}
-	for _, m := range r.Spec.Secrets {
-		v, ok := d.Secrets[m.Source]
+	for _, key := range r.Spec.SecretKeys() {
+		v, ok := d.Secrets[key]
 		if !ok {
-			return maru.Release{}, maru.WithHint(maru.Errorf(maru.NotFound, "service %q: secret %q has no value", name, m.Source),
-				fmt.Sprintf("set it with: maru secret set %s", first(d.App.Secrets[m.Source].Name, m.Source)))
+			return maru.Release{}, maru.WithHint(maru.Errorf(maru.NotFound, "service %q: secret %q has no value", name, key),
+				fmt.Sprintf("set it with: maru secret set %s", first(d.App.Secrets[key].Name, key)))
 		}
-		put(&r.Secrets, m.Source, v)
+		put(&r.Secrets, key, v)
 	}
 	return r, nil
 }

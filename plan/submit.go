@@ -55,7 +55,7 @@ func (b *submission) move(name string, to maru.Release, fresh bool) {
 	st := b.state(name)
 	st.Stopped = false
 	if !exists {
-		st.Replicas = to.Spec.Replicas
+		st.Replicas, st.Since = to.Spec.Replicas, b.now
 	}
 	b.put(name, st)
 	b.rollout.Services[name] = maru.ServiceRollout{

@@ -18,7 +18,7 @@ type ServiceView struct {
 // Traffic is what the data planes are told of a service. Until its first release serves, its names
 // and networks are those of the newest one, so that it can be found.
 func Traffic(v ServiceView) maru.ServiceTraffic {
-	t := maru.ServiceTraffic{Service: v.State.Service, VirtualAddress: v.State.VirtualAddress}
+	t := maru.ServiceTraffic{Service: v.State.Service, Since: v.State.Since, VirtualAddress: v.State.VirtualAddress}
 	if r, ok := v.main(); ok {
 		t.Networks = names(r)
 		t.DNSRoundRobin = r.Spec.DNSRoundRobin

@@ -108,9 +108,9 @@ func checkService(app maru.App, s maru.Service) error {
 			return maru.Errorf(maru.Invalid, "network %q is not defined", name)
 		}
 	}
-	for _, f := range s.Secrets {
-		if _, ok := app.Secrets[f.Source]; !ok {
-			return maru.Errorf(maru.Invalid, "secret %q is not defined", f.Source)
+	for _, key := range s.SecretKeys() {
+		if _, ok := app.Secrets[key]; !ok {
+			return maru.Errorf(maru.Invalid, "secret %q is not defined", key)
 		}
 	}
 	for _, f := range s.Configs {

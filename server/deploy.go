@@ -115,7 +115,7 @@ func (s *Server) admitApp(ctx context.Context, scope maru.Scope, req *maruv1.Dep
 // fillConfigs gives the external configs that the services use their content.
 func (s *Server) fillConfigs(ctx context.Context, scope maru.Scope, app *maru.App, services map[string]maru.Service) error {
 	filled := maps.Clone(app.Configs)
-	for _, key := range used(services, func(v maru.Service) []maru.FileMount { return v.Configs }) {
+	for _, key := range used(services, configKeys) {
 		c := app.Configs[key]
 		if !c.External {
 			continue
@@ -164,19 +164,27 @@ func withServices(app maru.App, services map[string]maru.Service) maru.App {
 	return app
 }
 
-// used gives the sources of what services mount, sorted.
-func used(services map[string]maru.Service, mounts func(maru.Service) []maru.FileMount) []string {
+// used gives the keys of what services use, sorted.
+func used(services map[string]maru.Service, keys func(maru.Service) []string) []string {
 	found := map[string]bool{}
 	for _, service := range services {
-		for _, f := range mounts(service) {
-			found[f.Source] = true
+		for _, key := range keys(service) {
+			found[key] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(found))
 }
 
+func configKeys(s maru.Service) []string {
+	var keys []string
+	for _, f := range s.Configs {
+		keys = append(keys, f.Source)
+	}
+	return keys
+}
+
 func usedSecrets(services map[string]maru.Service) []string {
-	return used(services, func(v maru.Service) []maru.FileMount { return v.Secrets })
+	return used(services, maru.Service.SecretKeys)
 }
 
 // secretVersion gives the newest version of a secret that was set before.

@@ -17,6 +17,7 @@ type Deps struct {
 	State     State
 	Jobs      Jobs
 	Traffic   Traffic // optional
+	Routes    Routes  // optional
 	Engine    maru.Engine
 	Images    maru.Images
 	Volumes   maru.Volumes
@@ -61,6 +62,14 @@ type State interface {
 type Traffic interface {
 	// InForce waits until they have in force what follows from the state that State has told of so far.
 	InForce(ctx context.Context) error
+}
+
+// Routes tells where requests at the gateway go, by what the gateway decides with.
+type Routes interface {
+	// Routes gives the routes of all services, by service.
+	Routes(ctx context.Context) ([]maru.RouteStatus, error)
+	// Explain tells what the gateway would do with a request.
+	Explain(ctx context.Context, q maru.RouteQuestion) (maru.RouteAnswer, error)
 }
 
 // Jobs prepares one-offs and knows what is in use.

@@ -50,6 +50,9 @@ var rules = map[string]rule{
 	maruv1connect.AppServiceEventsProcedure:   {filter, maru.RoleRead},
 	maruv1connect.AppServiceUsageProcedure:    {filter, maru.RoleRead},
 
+	maruv1connect.RouteServiceListRoutesProcedure:   {filter, maru.RoleRead},
+	maruv1connect.RouteServiceExplainRouteProcedure: {filter, maru.RoleRead},
+
 	maruv1connect.LogServiceLogsProcedure: {filter, maru.RoleRead},
 
 	maruv1connect.ExecServiceExecProcedure:    {app, maru.RoleDeploy},

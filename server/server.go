@@ -103,6 +103,7 @@ func (s *Server) routes() http.Handler {
 		connect.WithCompressMinBytes(64 << 10),
 	}
 	mux.Handle(maruv1connect.NewAppServiceHandler(appService{s}, options...))
+	mux.Handle(maruv1connect.NewRouteServiceHandler(routeService{s}, options...))
 	mux.Handle(maruv1connect.NewLogServiceHandler(logService{s}, options...))
 	mux.Handle(maruv1connect.NewExecServiceHandler(execService{s}, options...))
 	mux.Handle(maruv1connect.NewImageServiceHandler(imageService{s}, options...))

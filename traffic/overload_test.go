@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -84,20 +85,22 @@ func p99(all []outcome, status int) (took time.Duration, n int) {
 }
 
 // TestOverload offers three times what two instances can do: they go on doing it, and what is too much is
-// refused at once. The limits are loose, since the machine may have other things to do: the exact figures are
-// the simulation's, in traffic/table.
+// refused. With MARU_TIMINGS it does so for longer, and the bars count, one time of three; the exact figures
+// are the simulation's, in traffic/table.
 func TestOverload(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 12 s")
+	if os.Getenv("MARU_TIMINGS") == "" {
+		overload(t, 500*time.Millisecond)
+		return
 	}
-	for try := 1; !overload(t); try++ {
+	for try := 1; !overload(t, 5*time.Second); try++ {
 		if try == 3 {
 			t.Fatal("too little, or too late, three times")
 		}
 	}
 }
 
-func overload(t *testing.T) bool {
+// overload tells whether the bars are held.
+func overload(t *testing.T, unit time.Duration) bool {
 	w := newWorld(t, nil)
 	defer w.stop()
 	s := web(startInstance(t, "a", working(8, 100*time.Millisecond)), startInstance(t, "b", working(8, 100*time.Millisecond)))
@@ -109,9 +112,9 @@ func overload(t *testing.T) bool {
 		defer cancel()
 		return w.offer(ctx, rate)
 	}
-	normal, _ := p99(during(3*time.Second, 0.7*can), 200)
+	normal, _ := p99(during(unit, 0.7*can), 200)
 	begin := time.Now()
-	all := during(5*time.Second, 3*can)
+	all := during(unit, 3*can)
 	took := time.Since(begin).Seconds()
 	answered, n := p99(all, 200)
 	refused, m := p99(all, 503)
@@ -120,12 +123,15 @@ func overload(t *testing.T) bool {
 			t.Fatalf("%+v", o)
 		}
 	}
-	again := during(3*time.Second, 0.7*can)
+	again := during(unit, 0.7*can)
 	after, good := p99(again, 200)
 	goodput := float64(n) / (can * took)
 	t.Logf("normal p99 %s; overload: goodput %.0f %%, p99 %s (%.1f times), %d refused within %s (p99); right after: p99 %s, %d of %d answered",
 		normal, goodput*100, answered, float64(answered)/float64(normal), m, refused, after, good, len(again))
-	return goodput >= 0.6 && answered <= 6*normal && m > 0 && refused < answered && good >= len(again)*9/10
+	if n == 0 || m == 0 || good == 0 {
+		t.Error("nothing was answered, or nothing refused")
+	}
+	return goodput >= 0.9 && answered <= 3*normal && refused < 5*time.Millisecond && good >= len(again)*99/100
 }
 
 // TestHang: a service that hangs holds as many requests as it may have, and all others are refused at once, so

@@ -130,6 +130,7 @@ func TestPublishedHTTP(t *testing.T) {
 	host := freePort(t, netip.MustParseAddr("127.0.0.1"))
 	s := web(startInstance(t, "a", say("a")), startInstance(t, "b", say("b")))
 	s.Publish = []maru.PublishedPort{{HostIP: "127.0.0.1", HostPort: host, Target: maru.Port{Port: port, Protocol: maru.TCP}}}
+	s.Balance.Policy = maru.RoundRobin
 	w.set(s)
 	url := fmt.Sprintf("http://127.0.0.1:%d/", host)
 	dials := 0

@@ -111,7 +111,7 @@ func TestTransparent(t *testing.T) {
 		"chunked": func() (io.Reader, int64) { return strings.NewReader("chunked"), -1 },
 		"large":   func() (io.Reader, int64) { return bytes.NewReader(make([]byte, 1<<20)), 1 << 20 },
 	}
-	for _, path := range []string{"/empty", "/204", "/304", "/redirect", "/length", "/large", "/flushed", "/trailers", "/teapot", "/a%2fb?x=%zz&y=1;2", "/a//b/../c?"} {
+	for _, path := range []string{"/empty", "/204", "/304", "/redirect", "/length", "/large", "/flushed", "/trailers", "/teapot", "/a%2fb?x=%zz&y=1;2", "/a//b/c?"} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "WEIRD"} {
 			for name, body := range bodies {
 				if name != "none" && (method == "GET" || method == "HEAD") || name == "large" && method != "POST" {

@@ -30,6 +30,7 @@ type platform struct {
 	instances string
 	virtual   string
 	mirrors   []string
+	trusted   []string
 	logFormat string
 	accessLog string
 	verbose   bool
@@ -46,6 +47,7 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&p.instances, "instance-range", env("INSTANCE_RANGE", ""), "addresses of instances: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringVar(&p.virtual, "virtual-range", env("VIRTUAL_RANGE", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
+	flags.StringSliceVar(&p.trusted, "trusted-proxy", envList("TRUSTED_PROXY"), "address or range of a proxy before the gateway whose X-Forwarded-* and Forwarded are believed; may be repeated")
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&p.accessLog, "access-log", env("ACCESS_LOG", "json"), "format of the proxy's access log: json, or common (as Apache's combined one)")
 	flags.BoolVarP(&p.verbose, "verbose", "v", env("VERBOSE", "") != "", "log more")
@@ -69,6 +71,9 @@ func (p *platform) arguments() []string {
 		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat, "--access-log", p.accessLog}
 	for _, m := range p.mirrors {
 		args = append(args, "--mirror", m)
+	}
+	for _, t := range p.trusted {
+		args = append(args, "--trusted-proxy", t)
 	}
 	if p.verbose {
 		args = append(args, "--verbose")
@@ -106,6 +111,22 @@ func (p *platform) logger(process string) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options)).With("process", process)
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, options)).With("process", process)
+}
+
+// trustedProxies gives the networks of proxies before the gateway.
+func (p *platform) trustedProxies() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range p.trusted {
+		prefix, err := netip.ParsePrefix(text)
+		if a, single := netip.ParseAddr(text); single == nil {
+			prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return nil, maru.WithHint(maru.Errorf(maru.Invalid, "--trusted-proxy: %w", err), "such as 192.0.2.7 or 10.0.0.0/8")
+		}
+		all = append(all, prefix.Masked())
+	}
+	return all, nil
 }
 
 func (p *platform) ranges() (maru.Ranges, error) {

@@ -57,12 +57,16 @@ func runProxy(ctx context.Context, p *platform) error {
 		return err
 	}
 	defer access.Close()
+	trusted, err := p.trustedProxies()
+	if err != nil {
+		return err
+	}
 	log := p.logger("proxy")
 	proxy, err := traffic.New(traffic.Config{
 		Ranges: ranges, Server: p.layout.TrafficSocket(), State: state,
 		Listeners: listeners, Packets: packets,
 		Listen: held.listen, Release: held.release, Keep: held.keep, Kept: held.kept,
-		AccessLog: access, LogFormat: format, Ready: func() error { return held.ready(version) },
+		AccessLog: access, LogFormat: format, TrustedProxies: trusted, Ready: func() error { return held.ready(version) },
 	}, log)
 	if err != nil {
 		return err

@@ -106,6 +106,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	}
 	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
 		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Traffic: c.control,
+		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())},
 		Tokens:  token.New(c.store), Grants: grant.New(c.store), Secrets: vault,

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 )
@@ -15,10 +16,10 @@ const grpcTimeout = "Grpc-Timeout"
 // mostTimeout is more than anybody waits.
 const mostTimeout = 1000 * time.Hour
 
-// setDeadline takes the time that the request is given: the service's, or what its caller has left if that
-// is less, and tells it.
+// setDeadline takes the time that the request is given: the route's or else the service's, or what its
+// caller has left if that is less, and tells it.
 func (x *exchange) setDeadline() {
-	x.timeout = x.call.Service.State().Timeout
+	x.timeout = cmp.Or(x.call.Timeout, x.call.Service.State().Timeout)
 	if x.left != "" { // a number that is none costs memory
 		if ms, err := strconv.ParseUint(x.left, 10, 32); err == nil {
 			x.timeout = sooner(x.timeout, time.Duration(ms)*time.Millisecond)

@@ -17,10 +17,12 @@ import (
 type Failure struct {
 	Status int
 	Title  string
-	What   string // what happened, for whoever sees the page
-	Do     string // what to do about it
-	Reason string // for the access log only
-	After  int    // seconds until it is worth trying again; 0: says nothing of it
+	What   string         // what happened, for whoever sees the page
+	Do     string         // what to do about it
+	Reason string         // for the access log only
+	After  int            // seconds until it is worth trying again; 0: says nothing of it
+	Header message.Header // besides the usual; may be nil
+	Bare   bool           // without a body, and without what is said of one
 }
 
 // NoRoute is the answer to a host and path that lead nowhere. It tells nothing of what there is.
@@ -87,8 +89,10 @@ func (x *exchange) failure(err error) Failure {
 		return Failure{
 			Status: http.StatusGatewayTimeout, Title: "No answer in time", Reason: err.Error(),
 			What: fmt.Sprintf("Service %s did not answer within %s.", name, x.timeout),
-			Do:   logs + ". The limit is x-maru.timeout in its compose file, or what its caller had left.",
+			Do:   logs + ". The limit is timeout under x-maru, or of the route, in its compose file, or what its caller had left.",
 		}
+	case errors.As(err, &malformed) && malformed.Status == http.StatusRequestEntityTooLarge:
+		return Failure{Status: malformed.Status, Title: "Request too large", What: malformed.What, Do: "Send less.", Reason: "the body is too large"}
 	case errors.As(err, &malformed):
 		return BadRequest(malformed.What)
 	case errors.Is(err, context.Canceled):
@@ -136,23 +140,32 @@ func (x *exchange) fail(f Failure) {
 	a := &x.answer
 	a.Status, a.Header = f.Status, a.Header[:0]
 	a.Header.Add("X-Request-Id", x.entry.ID)
-	a.Header.Add("Cache-Control", "no-store")
+	a.Header = append(a.Header, f.Header...)
 	var body []byte
-	if x.grpc {
+	switch {
+	case f.Bare:
+	case x.grpc:
 		x.failGRPC(f)
-	} else {
-		if f.After > 0 {
-			a.Header.Add("Retry-After", strconv.Itoa(f.After))
-		}
-		var kind string
-		kind, body = f.page(x.r.Header, x.entry.ID)
-		a.Header.Add("Content-Type", kind)
-		a.Header.Add("X-Content-Type-Options", "nosniff")
+	default:
+		body = x.failHTTP(f)
 	}
 	a.Length = int64(len(body))
 	if x.tell(a, body) != nil {
 		x.cut = true
 	}
+}
+
+// failHTTP puts the failure into the answer's header, and gives its body.
+func (x *exchange) failHTTP(f Failure) []byte {
+	h := &x.answer.Header
+	h.Add("Cache-Control", "no-store")
+	if f.After > 0 {
+		h.Add("Retry-After", strconv.Itoa(f.After))
+	}
+	kind, body := f.page(x.r.Header, x.entry.ID)
+	h.Add("Content-Type", kind)
+	h.Add("X-Content-Type-Options", "nosniff")
+	return body
 }
 
 func (x *exchange) tell(a *message.Response, body []byte) error {

@@ -44,6 +44,13 @@ type Call struct {
 	Port    uint16
 	Route   *maru.Route     // at the gateway
 	Caller  *table.Endpoint // in the mesh
+
+	// What a route's policy has the service get instead of what the client sent.
+	Target string // "": as it is
+	Host   string // "": as it is
+	Edits  []message.Edit
+
+	Timeout time.Duration // of the route, instead of the service's; 0: that
 }
 
 // Engine carries requests. It is for many goroutines and starts none that outlive a request, but

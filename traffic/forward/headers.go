@@ -1,7 +1,8 @@
 package forward
 
 import (
-	"net/url"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -40,9 +41,9 @@ func (x *exchange) outHeader() {
 	for _, f := range x.r.Header {
 		name := plain(f.Name)
 		switch {
-		case message.HopByHop(name), message.Equal(name, Caller), outside && !trusted && forwarding(name), named(x.named, f.Name):
 		case message.Equal(name, TimeoutField):
 			x.left = f.Value
+		case message.HopByHop(name), own(name), outside && !trusted && forwarding(name), named(x.named, f.Name):
 		case x.parent != "" && (message.Equal(name, trace.Field) || message.Equal(name, trace.State)):
 		default:
 			out = append(out, f)
@@ -84,7 +85,19 @@ func (x *exchange) outHeader() {
 			}
 		}
 	}
+	if x.call.Host != "" {
+		x.out.Host = x.call.Host
+	}
+	for _, edit := range x.call.Edits {
+		edit.Apply(&out)
+	}
 	x.header = out
+}
+
+// own tells whether a header says something that Maru alone says.
+func own(name string) bool {
+	const prefix = "X-Maru-"
+	return len(name) > len(prefix) && message.Equal(name[:len(prefix)], prefix)
 }
 
 // plain gives the name that a header is taken for by those who don't tell "_" from "-", as CGI and
@@ -121,13 +134,47 @@ func named(list []string, name string) bool {
 	return false
 }
 
-func (x *exchange) trusted() bool {
-	for _, p := range x.e.cfg.Trusted {
-		if p.Contains(x.r.Client) {
+func (x *exchange) trusted() bool { return x.e.trusts(x.r.Client) }
+
+func (e *Engine) trusts(a netip.Addr) bool {
+	for _, p := range e.cfg.Trusted {
+		if p.Contains(a) {
 			return true
 		}
 	}
 	return false
+}
+
+// Source gives the address of the client whose request it is: behind proxies that are trusted the last one
+// in X-Forwarded-For that is not one of them. What stands before it anybody may have written.
+func (e *Engine) Source(r *message.Request) netip.Addr {
+	source := r.Client
+	if !e.trusts(source) {
+		return source
+	}
+	var told []string
+	for value := range r.Header.Values("X-Forwarded-For") {
+		told = append(told, strings.Split(value, ",")...)
+	}
+	for _, text := range slices.Backward(told) {
+		a, err := parseNode(message.Trim(text))
+		if err != nil {
+			return source
+		}
+		if source = a; !e.trusts(a) {
+			return source
+		}
+	}
+	return source
+}
+
+// parseNode reads an address, which some proxies write with its port.
+func parseNode(text string) (netip.Addr, error) {
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return at.Addr().Unmap(), nil
+	}
+	a, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	return a.Unmap(), err
 }
 
 func (x *exchange) setForwarded(out *message.Header, trusted bool) {
@@ -198,38 +245,6 @@ func upgradeOf(r *message.Request) string {
 func isGRPC(h message.Header) bool {
 	t := h.Get("Content-Type")
 	return strings.HasPrefix(t, "application/grpc") && !strings.HasPrefix(t, "application/grpc-web")
-}
-
-// stripPrefix takes a route's path from the front of a request's target. Path is the target's, decoded.
-func stripPrefix(target, path, prefix string) string {
-	prefix = strings.TrimRight(prefix, "/")
-	raw, query := target, ""
-	if i := strings.IndexByte(target, '?'); i >= 0 {
-		raw, query = target[:i], target[i:]
-	}
-	rest, ok := cutPath(raw, prefix)
-	if !ok {
-		rest, ok = cutPath(raw, (&url.URL{Path: prefix}).EscapedPath())
-	}
-	if !ok {
-		// The prefix is spelled in a way of the client's own: the rest is spelled anew.
-		if rest, ok = cutPath(path, prefix); !ok {
-			return target
-		}
-		rest = (&url.URL{Path: rest}).EscapedPath()
-	}
-	return rest + query
-}
-
-func cutPath(path, prefix string) (string, bool) {
-	rest, ok := strings.CutPrefix(path, prefix)
-	if !ok || rest != "" && rest[0] != '/' {
-		return path, false
-	}
-	if rest == "" {
-		rest = "/"
-	}
-	return rest, true
 }
 
 // traceID gives the trace that a request belongs to, or "".

@@ -60,7 +60,7 @@ func TestStripPrefix(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := stripPrefix(c.in+"?/api", path, c.prefix); got != c.want+"?/api" {
+		if got := message.CutPrefix(c.in+"?/api", path, c.prefix); got != c.want+"?/api" {
 			t.Errorf("%s without %s: %s, want %s", c.in, c.prefix, got, c.want)
 		}
 	}

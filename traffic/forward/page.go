@@ -80,7 +80,9 @@ func preferred(request message.Header) string {
 var grpcCode = map[int]string{
 	http.StatusBadRequest:         "13", // internal
 	http.StatusForbidden:          "7",  // permission denied
+	http.StatusUnauthorized:       "16", // unauthenticated
 	http.StatusNotFound:           "12", // unimplemented
+	http.StatusTooManyRequests:    "14", // unavailable, as gRPC's own mapping has it
 	http.StatusBadGateway:         "14", // unavailable
 	http.StatusServiceUnavailable: "14",
 	http.StatusGatewayTimeout:     "4", // deadline exceeded
@@ -94,6 +96,7 @@ func (x *exchange) failGRPC(f Failure) {
 		code = "2" // unknown
 	}
 	a.Status = http.StatusOK
+	a.Header.Add("Cache-Control", "no-store")
 	a.Header.Add("Content-Type", "application/grpc")
 	a.Header.Add("Grpc-Status", code)
 	a.Header.Add("Grpc-Message", percentEncoded(f.What+" "+f.Do))

@@ -65,8 +65,11 @@ func (x *exchange) prepare() {
 	out.Now = x.entry.Time
 	out.Method, out.Target, out.Header, out.Length = r.Method, r.Target, x.header, r.Length
 	out.Upgrade, out.Expects = x.upgrade != "", r.Expects
-	if route := x.call.Route; route != nil && route.StripPrefix {
-		out.Target = stripPrefix(r.Target, r.Path, route.Path)
+	switch route := x.call.Route; {
+	case x.call.Target != "":
+		out.Target = x.call.Target
+	case route != nil && route.StripPrefix:
+		out.Target = message.CutPrefix(r.Target, r.Path, route.Path)
 	}
 	out.Body, out.Here, out.Trailer = nil, 0, nil
 	if x.body != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/marucloud/maru/traffic/forward"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/policy"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/table"
 )
@@ -90,19 +91,45 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	if r.Method == "CONNECT" {
 		return g.engine.Refuse(c, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
 	}
-	m, ok := g.table.Route(host, r.Path)
-	if !ok {
+	m, err := g.table.Route(host, r)
+	switch {
+	case err != nil:
+		return g.engine.Refuse(c, r, call, forward.BadRequest(err.Error()))
+	case m == nil:
 		return g.engine.Refuse(c, r, call, forward.NoRoute(host))
 	}
-	call.Service, call.Route, call.Port = m.Service, &m.Route, m.Route.Port
-	if call.Port == 0 {
-		call.Port = m.Service.State().HTTPPort()
-	}
+	call.Service, call.Route = m.Service, &m.Route
 	switch {
 	case !table.Allowed(nil, m.Service):
 		return g.engine.Refuse(c, r, call, forward.NotAllowed(m.Service.ID.Service, table.Gateway))
-	case call.Port == 0:
-		return g.engine.Refuse(c, r, call, forward.NoPort(m.Service.ID.Service))
+	case m.Policy != nil:
+		return g.underPolicy(c, r, call, m.Policy)
+	}
+	return g.carry(c, r, call)
+}
+
+func (g *Gateway) carry(c message.Client, r *message.Request, call forward.Call) error {
+	if call.Port = call.Route.Port; call.Port == 0 {
+		call.Port = call.Service.State().HTTPPort()
+	}
+	if call.Port == 0 {
+		return g.engine.Refuse(c, r, call, forward.NoPort(call.Service.ID.Service))
 	}
 	return g.engine.Serve(c, r, call)
 }
+
+// underPolicy carries a request as far as its route's policy lets it.
+func (g *Gateway) underPolicy(c message.Client, r *message.Request, call forward.Call, chain *policy.Chain) error {
+	x := chain.Begin(c, r, g.engine.Source(r))
+	defer x.End()
+	if a := chain.Run(x); a != nil {
+		return g.engine.Refuse(x.Client, r, call, forward.Failure{
+			Status: a.Status, Title: a.Title, What: a.What, Do: a.Do, Reason: a.Reason, After: seconds(a.After), Header: a.Header, Bare: a.Bare,
+		})
+	}
+	call.Target, call.Host, call.Edits, call.Timeout = x.Out.Target, x.Out.Host, x.Out.Edits, x.Out.Time
+	return g.carry(x.Client, r, call)
+}
+
+// seconds gives a time in whole seconds, and never less than it is.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -349,12 +349,14 @@ func (c *Conn) sendBody() {
 	done := make(chan struct{})
 	c.pump = done
 	// The request is the next attempt's while a failed one's goroutine may still be here.
-	body, length, trailer := c.req.Body, c.req.Length, c.req.Trailer
+	conn, body, length, trailer := c.conn, c.req.Body, c.req.Length, c.req.Trailer
 	go func() {
-		defer close(done)
-		if c.pumpE = pump(c.conn, body, length, trailer); c.pumpE != nil {
+		err := pump(conn, body, length, trailer)
+		c.pumpE = err
+		close(done) // before the endpoint learns of it: its answer to that is not why the request failed
+		if err != nil {
 			// Whoever waits for the answer to half a request is told.
-			if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
+			if half, ok := conn.(interface{ CloseWrite() error }); ok {
 				_ = half.CloseWrite()
 			}
 		}

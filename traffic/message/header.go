@@ -129,3 +129,31 @@ func HopByHop(name string) bool {
 	}
 	return false
 }
+
+// Op is a way to change a header.
+type Op int
+
+// The ways, in the order in which they are done.
+const (
+	Remove Op = iota
+	Set
+	Add
+)
+
+// Edit is one change of a header.
+type Edit struct {
+	Op          Op
+	Name, Value string
+}
+
+// Apply does it.
+func (e Edit) Apply(h *Header) {
+	switch e.Op {
+	case Remove:
+		h.Del(e.Name)
+	case Set:
+		h.Set(e.Name, e.Value)
+	case Add:
+		h.Add(e.Name, e.Value)
+	}
+}

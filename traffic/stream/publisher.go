@@ -142,6 +142,19 @@ func (p *Publisher) Service(id maru.ServiceID) (maru.ServiceTraffic, bool) {
 	return value(e).traffic, true
 }
 
+// Services gives the state that is published of all services, the one that changed last at the end.
+func (p *Publisher) Services() []maru.ServiceTraffic {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []maru.ServiceTraffic
+	for e := p.changed.Front(); e != nil; e = e.Next() {
+		if !value(e).removed {
+			all = append(all, value(e).traffic)
+		}
+	}
+	return all
+}
+
 func value(e *list.Element) *entry { return e.Value.(*entry) } //nolint:forcetypeassert // the list holds nothing else
 
 // bump begins a new version. The caller holds the lock.

@@ -3,70 +3,81 @@ package table
 import (
 	"slices"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/policy"
 )
 
-// Match is what a request at the gateway leads to.
+// Match is what a request at the gateway leads to. It is immutable.
 type Match struct {
 	Service *Service
 	Route   maru.Route
+	Policy  *policy.Chain // nil: none
 }
 
-// host holds what leads on from one host name, by path prefix without a slash at its end.
-type host struct {
-	mu    sync.RWMutex
-	paths map[string][]Match // who asked for it, in that order: the first has it
-	depth int                // most segments of a path that was ever there
+// errAmbiguous refuses what one policy would let through where another one might be meant.
+const errAmbiguous message.PathError = "The request's path leads to different places depending on whether an encoded slash ends a segment."
+
+// Route finds where a request leads to, in the order that [maru.Route] says; nil for nowhere. It gives the
+// request the path that it went by ([message.CleanPath]). An error says why the request is to be refused.
+func (t *Table) Route(hostname string, r *message.Request) (*Match, error) {
+	clean, path, encoded, err := message.CleanPath(r.Target, r.Path)
+	if err != nil {
+		return nil, err
+	}
+	r.Target, r.Path = clean, path
+	m := t.find(hostname, r)
+	if encoded {
+		other := *r
+		if other.Path = message.Segments(clean); t.find(hostname, &other) != m {
+			return nil, errAmbiguous
+		}
+	}
+	return m, nil
 }
 
-// Route finds the route for a request: the most specific host first (exact, then the longest
-// wildcard, then any), in it the longest path prefix by whole segments. Hosts are in lower case and
-// without port. What it gives is not to be changed.
-func (t *Table) Route(hostname, path string) (*Match, bool) {
+// find gives the first route that takes the request. Hosts are in lower case and without port.
+func (t *Table) find(hostname string, r *message.Request) *Match {
+	return t.hostsOf(hostname, func(h *host) *Match {
+		return h.walk(r.Path, func(list []rule) *Match {
+			for i := range list {
+				if list[i].takes(r) {
+					return list[i].match
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// hostsOf visits what leads on from a host name, the most specific first, until one visit gives a match.
+func (t *Table) hostsOf(hostname string, visit func(*host) *Match) *Match {
 	hostname = strings.TrimSuffix(hostname, ".")
-	if len(hostname) <= 253 {
-		if m, ok := t.routeAt(hostname, path); ok && hostname != "" {
-			return m, true
+	if len(hostname) <= 253 && hostname != "" {
+		if h, ok := t.hosts.get(hostname); ok {
+			if m := visit(h); m != nil {
+				return m
+			}
 		}
 		for rest := hostname; ; {
 			_, parent, ok := strings.Cut(rest, ".")
 			if !ok || parent == "" {
 				break
 			}
-			if m, ok := t.routeAt("*."+parent, path); ok {
-				return m, true
+			if h, ok := t.hosts.get("*." + parent); ok {
+				if m := visit(h); m != nil {
+					return m
+				}
 			}
 			rest = parent
 		}
 	}
-	return t.routeAt("", path)
-}
-
-func (t *Table) routeAt(name, path string) (*Match, bool) {
-	h, ok := t.hosts.get(name)
-	if !ok {
-		return nil, false
+	if h, ok := t.hosts.get(""); ok {
+		return visit(h)
 	}
-	return h.match(path)
-}
-
-func (h *host) match(path string) (*Match, bool) {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	for end := cut(path, h.depth); ; {
-		if m := h.paths[path[:end]]; len(m) > 0 {
-			return &m[0], true // lists are replaced, never changed
-		}
-		if end == 0 {
-			return nil, false
-		}
-		end = strings.LastIndexByte(path[:end], '/')
-		if end < 0 {
-			end = 0
-		}
-	}
+	return nil
 }
 
 // cut gives the end of the path's first n segments, without a slash at the end.
@@ -86,78 +97,41 @@ func cut(path string, n int) int {
 	return end
 }
 
-func prefix(path string) string { return strings.TrimRight(path, "/") }
-
-func routeHost(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
-
-func (t *Table) addRoute(svc *Service, r maru.Route) {
-	t.hosts.change(routeHost(r.Host), func(h *host, ok bool) (*host, bool) {
+func (t *Table) addRoute(m *Match, since time.Time, index int) {
+	t.hosts.change(m.Route.HostName(), func(h *host, ok bool) (*host, bool) {
 		if !ok {
-			h = &host{paths: map[string][]Match{}}
+			h = &host{exact: map[string][]rule{}, prefixes: map[string][]rule{}}
 		}
-		h.put(svc, r)
+		h.put(rulesOf(m, since, index))
 		return h, true
 	})
 }
 
-func (h *host) put(svc *Service, r maru.Route) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p := prefix(r.Path)
-	h.depth = max(h.depth, strings.Count(p, "/"))
-	matches := slices.Clone(h.paths[p])
-	if i := slices.IndexFunc(matches, func(m Match) bool { return m.Service == svc }); i >= 0 {
-		matches[i].Route = r
-	} else {
-		matches = append(matches, Match{svc, r})
-	}
-	h.paths[p] = matches
-}
-
-// routeName is how a route is spoken of; a host in two spellings is one route.
-func routeName(r maru.Route) string { return "route " + routeHost(r.Host) + prefix(r.Path) + "/" }
-
-// dropRoute takes the route away from svc, and gives the one that has it instead from now on, if it
-// is another one than before.
-func (t *Table) dropRoute(svc *Service, r maru.Route) (heir *Service) {
-	t.hosts.change(routeHost(r.Host), func(h *host, ok bool) (*host, bool) {
+// dropClaim takes a route's claim away from svc, and gives the one that has it instead from now on, if
+// it is another one than before.
+func (t *Table) dropClaim(svc *Service, r maru.Route, claim string) (heir *Service) {
+	t.hosts.change(r.HostName(), func(h *host, ok bool) (*host, bool) {
 		if !ok {
 			return nil, false
 		}
-		var left int
-		heir, left = h.drop(svc, prefix(r.Path))
-		return h, left > 0
+		heir = h.drop(svc, r, claim)
+		return h, len(h.exact)+len(h.prefixes) > 0
 	})
 	return heir
 }
 
-func (h *host) drop(svc *Service, p string) (heir *Service, left int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	matches := slices.Clone(h.paths[p])
-	had := len(matches) > 0 && matches[0].Service == svc
-	matches = slices.DeleteFunc(matches, func(m Match) bool { return m.Service == svc })
-	if len(matches) == 0 {
-		delete(h.paths, p)
-		return nil, len(h.paths)
-	}
-	h.paths[p] = matches
-	if had {
-		heir = matches[0].Service
-	}
-	return heir, len(h.paths)
-}
-
-// holder tells who has the route that svc asked for, when it is somebody else.
-func (t *Table) holder(svc *Service, r maru.Route) *Service {
-	h, ok := t.hosts.get(routeHost(r.Host))
+// holder tells who has what svc asked for, when it is somebody else.
+func (t *Table) holder(svc *Service, r maru.Route, claim string) *Service {
+	h, ok := t.hosts.get(r.HostName())
 	if !ok {
 		return nil
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if m := h.paths[prefix(r.Path)]; len(m) > 0 && m[0].Service != svc {
-		return m[0].Service
+	list := h.paths(r)[r.PathName()]
+	i := slices.IndexFunc(list, func(u rule) bool { return u.claim == claim })
+	if i < 0 || list[i].match.Service == svc {
+		return nil
 	}
-	return nil
+	return list[i].match.Service
 }

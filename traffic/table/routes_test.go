@@ -1,42 +1,101 @@
 package table
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/message"
 )
 
-// reference finds a route the slow way, over a plain list in the order in which services asked.
-func reference(list []Match, hostname, path string) string {
-	best, bestHost, bestPath := "", -1, -1
+// reference finds a route the slow way, over a plain list, the oldest service's first.
+func reference(list []Match, hostname string, r *message.Request) string {
+	best := ""
+	var rank []int
 	for _, m := range list {
-		host := 0
-		switch {
-		case m.Route.Host == hostname && hostname != "":
-			host = 1000
-		case strings.HasPrefix(m.Route.Host, "*."):
-			if suffix := m.Route.Host[1:]; !strings.HasSuffix(hostname, suffix) || hostname == suffix {
-				continue
-			}
-			host = len(m.Route.Host)
-		case m.Route.Host != "":
-			continue
-		}
-		p := strings.TrimRight(m.Route.Path, "/")
-		if path != p && !strings.HasPrefix(path, p+"/") && p != "" {
-			continue
-		}
-		if host > bestHost || host == bestHost && len(p) > bestPath {
-			best, bestHost, bestPath = m.Service.ID.Service, host, len(p)
+		if now := rankOf(m.Route, hostname, r); now != nil && slices.Compare(now, rank) > 0 {
+			best, rank = m.Service.ID.Service, now
 		}
 	}
 	return best
 }
+
+// rankOf says how specific a route is for a request, by what counts most; nil when it does not fit.
+func rankOf(route maru.Route, hostname string, r *message.Request) []int {
+	host := 0
+	switch {
+	case route.Host == hostname && hostname != "":
+		host = 1000
+	case strings.HasPrefix(route.Host, "*."):
+		if suffix := route.Host[1:]; !strings.HasSuffix(hostname, suffix) || hostname == suffix {
+			return nil
+		}
+		host = len(route.Host)
+	case route.Host != "":
+		return nil
+	}
+	path, exact := strings.TrimRight(route.Path, "/"), 0
+	switch {
+	case route.Exact && r.Path == route.Path:
+		path, exact = route.Path, 1
+	case route.Exact:
+		return nil
+	case r.Path != path && !strings.HasPrefix(r.Path, path+"/") && path != "":
+		return nil
+	}
+	method, match := 0, route.Match
+	if match == nil {
+		match = &maru.RouteMatch{}
+	}
+	if len(match.Methods) > 0 {
+		if method = 1; !slices.Contains(match.Methods, r.Method) {
+			return nil
+		}
+	}
+	for name, value := range match.Headers {
+		if r.Header.Get(name) != value {
+			return nil
+		}
+	}
+	_, query, _ := strings.Cut(r.Target, "?")
+	values, _ := url.ParseQuery(query)
+	for name, value := range match.Query {
+		if !values.Has(name) || values.Get(name) != value {
+			return nil
+		}
+	}
+	return []int{host + 1, exact, len(path), method, len(match.Headers), len(match.Query)}
+}
+
+var matches = []*maru.RouteMatch{
+	nil, nil, nil,
+	{Methods: []string{"GET"}},
+	{Methods: []string{"POST"}},
+	{Headers: map[string]string{"X-A": "1"}},
+	{Headers: map[string]string{"x-a": "1", "X-B": "2"}},
+	{Query: map[string]string{"q": "a b"}},
+	{Methods: []string{"GET"}, Query: map[string]string{"q": "a b"}},
+	{Methods: []string{"GET"}, Headers: map[string]string{"X-B": "2"}},
+	{Query: map[string]string{"q": "a b", "r": ""}},
+}
+
+func mapOf(h message.Header) map[string]string {
+	m := map[string]string{}
+	for _, f := range h {
+		m[f.Name] = f.Value
+	}
+	return m
+}
+
+func sameClaims(a, b maru.Route) bool { return slices.Equal(a.Claims(), b.Claims()) }
 
 // TestRoutesAgreeWithReference changes routes at random and asks at random.
 func TestRoutesAgreeWithReference(t *testing.T) {
@@ -45,7 +104,7 @@ func TestRoutesAgreeWithReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := New()
 		state := map[maru.ServiceID][]maru.Route{}
-		var list []Match
+		since := map[maru.ServiceID]time.Time{}
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			id := shop.Service(fmt.Sprint("s", rapid.IntRange(0, 4).Draw(t, "service")))
 			if rapid.IntRange(0, 4).Draw(t, "remove") == 0 {
@@ -53,43 +112,54 @@ func TestRoutesAgreeWithReference(t *testing.T) {
 					t.Fatal(err)
 				}
 				delete(state, id)
-				list = slices.DeleteFunc(list, func(m Match) bool { return m.Service.ID == id })
 				continue
+			}
+			if _, known := state[id]; !known {
+				since[id] = time.Unix(int64(rapid.IntRange(0, 2).Draw(t, "since")), 0)
 			}
 			var routes []maru.Route
 			for range rapid.IntRange(0, 3).Draw(t, "routes") {
-				r := maru.Route{Host: hosts.Draw(t, "host"), Path: paths.Draw(t, "path")}
-				if !slices.ContainsFunc(routes, func(o maru.Route) bool { return o.Host == r.Host && prefix(o.Path) == prefix(r.Path) }) {
+				r := maru.Route{
+					Host: hosts.Draw(t, "host"), Path: paths.Draw(t, "path"), Exact: rapid.Bool().Draw(t, "exact"),
+					Match: rapid.SampledFrom(matches).Draw(t, "match"),
+				}
+				r.Exact = r.Exact && r.Path != ""
+				if !slices.ContainsFunc(routes, func(o maru.Route) bool { return sameClaims(o, r) }) {
 					routes = append(routes, r)
 				}
 			}
-			if err := x.Update(maru.TrafficUpdate{Services: []maru.ServiceTraffic{{Service: id, Routes: routes}}}); err != nil {
+			if err := x.Update(maru.TrafficUpdate{Services: []maru.ServiceTraffic{{Service: id, Since: since[id], Routes: routes}}}); err != nil {
 				t.Fatal(err)
-			}
-			svc := &Service{ID: id}
-			list = slices.DeleteFunc(list, func(m Match) bool {
-				return m.Service.ID == id && !slices.ContainsFunc(routes, func(r maru.Route) bool {
-					return r.Host == m.Route.Host && prefix(r.Path) == prefix(m.Route.Path)
-				})
-			})
-			for _, r := range routes {
-				if !slices.ContainsFunc(list, func(m Match) bool {
-					return m.Service.ID == id && m.Route.Host == r.Host && prefix(m.Route.Path) == prefix(r.Path)
-				}) {
-					list = append(list, Match{svc, r})
-				}
 			}
 			state[id] = routes
 		}
+		ids := slices.SortedFunc(maps.Keys(state), func(a, b maru.ServiceID) int {
+			return cmp.Or(since[a].Compare(since[b]), cmp.Compare(a.String(), b.String()))
+		})
+		var list []Match
+		for _, id := range ids {
+			for _, r := range state[id] {
+				list = append(list, Match{Service: &Service{ID: id}, Route: r})
+			}
+		}
 		for range 20 {
 			host := rapid.SampledFrom([]string{"a.test", "b.a.test", "c.b.a.test", "z.a.test", "z.b.a.test", "q", "", "test"}).Draw(t, "asked host")
-			path := rapid.SampledFrom([]string{"/", "/x", "/x/", "/x/y", "/x/yz", "/xy/z", "/x/y/z/q", "/y/x", "*"}).Draw(t, "asked path")
+			path := rapid.SampledFrom([]string{"/", "/x", "/x/", "/x/y", "/x/yz", "/xy/z", "/x/y/z/q", "/y/x", "/"}).Draw(t, "asked path")
+			r := &message.Request{
+				Method: rapid.SampledFrom([]string{"GET", "POST", "PUT"}).Draw(t, "method"), Path: path,
+				Target: path + rapid.SampledFrom([]string{"", "?q=a+b", "?q=a%20b&r", "?q=b&q=a+b", "?x=1&%71=a+b"}).Draw(t, "query"),
+				Header: rapid.SampledFrom([]message.Header{nil, {{Name: "X-A", Value: "1"}}, {{Name: "x-b", Value: "2"}, {Name: "X-a", Value: "1"}}}).Draw(t, "header"),
+			}
 			got := ""
-			if m, ok := x.Route(host, path); ok {
+			if m, _ := x.Route(host, r); m != nil {
 				got = m.Service.ID.Service
 			}
-			if want := reference(list, host, path); got != want {
-				t.Fatalf("%s%s leads to %q, not %q; %v", host, path, got, want, list)
+			explained := x.Explain(maru.RouteQuestion{Method: r.Method, Host: host, Target: r.Target, Header: mapOf(r.Header)})
+			if e := explained.Found; (e == nil) != (got == "") || e != nil && e.Service.Service != got {
+				t.Fatalf("%s %s%s %v leads to %q, but is explained as %+v", r.Method, host, r.Target, r.Header, got, explained)
+			}
+			if want := reference(list, host, r); got != want {
+				t.Fatalf("%s %s%s %v leads to %q, not %q; %+v", r.Method, host, r.Target, r.Header, got, want, list)
 			}
 		}
 		for id := range state {
@@ -104,4 +174,32 @@ func TestRoutesAgreeWithReference(t *testing.T) {
 			t.Fatalf("problems are left: %v", p)
 		}
 	})
+}
+
+// BenchmarkRoute finds the route of a request among many: the cost must not depend on how many there are.
+func BenchmarkRoute(b *testing.B) {
+	for name, route := range map[string]func(i int) maru.Route{
+		"hosts": func(i int) maru.Route { return maru.Route{Host: fmt.Sprintf("s%d.test", i)} },
+		"paths": func(i int) maru.Route { return maru.Route{Host: "a.test", Path: fmt.Sprintf("/api/s%d", i)} },
+	} {
+		for _, n := range []int{10, 10_000} {
+			b.Run(fmt.Sprint(name, "/", n), func(b *testing.B) {
+				x := New()
+				for i := range n {
+					s := maru.ServiceTraffic{Service: shop.Service(fmt.Sprint("s", i)), Routes: []maru.Route{route(i)}}
+					if err := x.Update(maru.TrafficUpdate{Services: []maru.ServiceTraffic{s}}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				asked := route(n / 2)
+				r := &message.Request{Method: "GET", Path: asked.Path + "/x/y", Target: asked.Path + "/x/y"}
+				b.ReportAllocs()
+				for b.Loop() {
+					if m, _ := x.Route(asked.Host, r); m == nil {
+						b.Fatal("no route")
+					}
+				}
+			})
+		}
+	}
 }

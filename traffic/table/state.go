@@ -23,6 +23,8 @@ type State struct {
 	whole *group      // those that are ready, of the releases that serve
 	parts []part      // by release; only when more than one has a ready endpoint
 	wheel *wheel      // turns through parts
+
+	matches []*Match // as Routes
 }
 
 // part is a release's share.

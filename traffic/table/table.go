@@ -3,12 +3,14 @@ package table
 import (
 	"iter"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/policy"
 )
 
 // Table is the state of a data plane. Update has one caller at a time; all else is for many.
@@ -109,6 +111,7 @@ func (t *Table) put(traffic maru.ServiceTraffic, now time.Time) {
 		t.follow(e, traffic.Endpoints[i])
 		e.put(traffic.Endpoints[i], now, before != nil && others(before.Ready(), e))
 	}
+	t.prepare(svc, before, after)
 	svc.swap(after, now)
 	if !known {
 		t.services.set(svc.ID, svc)
@@ -161,31 +164,75 @@ func (t *Table) reindex(svc *Service, before, after *State) {
 	if before != nil {
 		old = before.ServiceTraffic
 	}
-	for _, r := range after.Routes {
-		t.addRoute(svc, r)
-		if other := t.holder(svc, r); other != nil {
-			t.Problem(svc.ID, routeName(r), other.ID.String()+" has it already")
-		} else {
-			t.Solved(svc.ID, routeName(r))
-		}
-	}
-	for _, r := range old.Routes {
-		if !slices.ContainsFunc(after.Routes, func(n maru.Route) bool {
-			return routeHost(n.Host) == routeHost(r.Host) && prefix(n.Path) == prefix(r.Path)
-		}) {
-			what := routeName(r)
-			t.Solved(svc.ID, what)
-			if heir := t.dropRoute(svc, r); heir != nil {
-				t.Solved(heir.ID, what)
-			}
-		}
-	}
+	t.reindexRoutes(svc, old.Routes, after)
 	t.reindexNames(svc, old.Networks, after.Networks)
 	if old.VirtualAddress != after.VirtualAddress {
 		claim(t.virtual, after.VirtualAddress, svc)
 		release(t.virtual, old.VirtualAddress, after.VirtualAddress, svc)
 	}
 }
+
+// prepare makes the state's routes ready. A policy that stayed as it was goes on with what it has counted.
+func (t *Table) prepare(svc *Service, before, after *State) {
+	for _, r := range after.Routes {
+		m := &Match{Service: svc, Route: r}
+		if old := before.match(r); old != nil && reflect.DeepEqual(old.Route.Policy, r.Policy) {
+			m.Policy = old.Policy
+		} else {
+			var err error
+			if m.Policy, err = policy.New(r); err != nil {
+				t.Problem(svc.ID, policyName(r), err.Error())
+			} else {
+				t.Solved(svc.ID, policyName(r))
+			}
+		}
+		after.matches = append(after.matches, m)
+	}
+}
+
+// match gives what was made ready of a route that asks for the same.
+func (s *State) match(r maru.Route) *Match {
+	if s == nil {
+		return nil
+	}
+	claims := r.Claims()
+	for _, m := range s.matches {
+		if slices.Equal(m.Route.Claims(), claims) {
+			return m
+		}
+	}
+	return nil
+}
+
+func (t *Table) reindexRoutes(svc *Service, old []maru.Route, now *State) {
+	wanted := claimsOf(now.Routes)
+	for i, m := range now.matches {
+		t.addRoute(m, now.Since, i)
+	}
+	for _, c := range wanted {
+		if other := t.holder(svc, c.route, c.name); other != nil {
+			t.Problem(svc.ID, routeName(c.name), other.ID.String()+" has it already")
+		} else {
+			t.Solved(svc.ID, routeName(c.name))
+		}
+	}
+	for _, c := range claimsOf(old) {
+		if slices.ContainsFunc(wanted, func(w asked) bool { return w.name == c.name }) {
+			continue
+		}
+		t.Solved(svc.ID, routeName(c.name))
+		t.Solved(svc.ID, policyName(c.route))
+		if heir := t.dropClaim(svc, c.route, c.name); heir != nil {
+			t.Solved(heir.ID, routeName(c.name))
+		}
+	}
+}
+
+// policyName is how a route's policy is spoken of in a report.
+func policyName(r maru.Route) string { return "policy of " + r.Claims()[0] }
+
+// routeName is how what a route asks for is spoken of in a report.
+func routeName(claim string) string { return "route " + claim }
 
 func (t *Table) admit(e *Endpoint) {
 	t.instances.set(e.Instance, e)

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/traffic/message"
 )
 
 var shop = maru.Scope{Project: "p", Environment: "e", App: "shop"}
@@ -254,7 +255,7 @@ func TestFullTakesAwayWhatItDoesNotName(t *testing.T) {
 	if _, ok := x.Service(b.Service); ok {
 		t.Error("service is there")
 	}
-	if _, ok := x.Route("b", "/"); ok {
+	if m, _ := x.Route("b", &message.Request{Target: "/", Path: "/"}); m != nil {
 		t.Error("route is there")
 	}
 	if _, ok := x.Virtual(address(101).V4); ok {
@@ -269,7 +270,7 @@ func TestFullTakesAwayWhatItDoesNotName(t *testing.T) {
 	if found := x.Lookup(x.must("a"), "b", ""); len(found) != 0 {
 		t.Error("name is there")
 	}
-	if _, ok := x.Route("a", "/"); !ok {
+	if m, _ := x.Route("a", &message.Request{Target: "/", Path: "/"}); m == nil {
 		t.Error("the other one's route is gone")
 	}
 }
