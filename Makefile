@@ -5,7 +5,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test bench-proxy soak-proxy
+.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test bench-proxy soak-proxy judge
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,12 @@ bench-proxy: ## Measure the proxy beside nginx, HAProxy and Caddy; BENCH_FLAGS="
 	@mkdir -p bin
 	go build -o bin/maru-bench-proxy ./test/bench-proxy
 	@bin/maru-bench-proxy $(BENCH_FLAGS)
+
+judge: ## Play 10,000 canary rollouts a row and write the table of docs/judge.md; JUDGE_FLAGS="-rollouts 500 -only rare"
+	@scripts/deps.sh build
+	@mkdir -p bin
+	go build -o bin/maru-judge ./test/judge
+	@bin/maru-judge $(or $(JUDGE_FLAGS),-page docs/judge.md)
 
 soak: build ## The long tests: 1,000 kill rounds, each crash point thrice, 4,000,000 lines of logs
 	@scripts/soak.sh
