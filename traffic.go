@@ -54,6 +54,9 @@ type TrafficUpdate struct {
 type Certificate struct {
 	Chain []byte `json:"chain"` // PEM
 	Key   []byte `json:"key"`   // PEM; never written to a disk by the data plane
+	// Public says that strangers trust it: requests for its names are sent to HTTPS, unless their route
+	// says otherwise.
+	Public bool `json:"public,omitempty"`
 }
 
 // TrafficReport is what a data plane tells of itself.

@@ -37,7 +37,7 @@ func (d decoder) route(n *node, path string) []routeKeys {
 		}
 		return []routeKeys{r}
 	}
-	if !d.mapping(n, path, "host", "path", "port", "strip", "headers") {
+	if !d.mapping(n, path, "host", "path", "port", "strip", "headers", "tls") {
 		return nil
 	}
 	if host := n.get("host"); host != nil {
@@ -49,6 +49,7 @@ func (d decoder) route(n *node, path string) []routeKeys {
 	r.port = n.get("port")
 	r.StripPrefix = d.boolean(n.get("strip"), joinKey(path, "strip"))
 	r.Headers = d.headers(n.get("headers"), joinKey(path, "headers"))
+	r.TLS = d.routeTLS(n.get("tls"), joinKey(path, "tls"))
 	if r.StripPrefix && r.Path == "" {
 		d.invalid(n.get("strip"), joinKey(path, "strip"), "there is no path to strip", "give the route a path")
 	}

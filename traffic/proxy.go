@@ -54,7 +54,7 @@ func New(cfg Config, log *slog.Logger) (*Proxy, error) {
 	p.engine = forward.New(forward.Config{Connector: connector, Records: records, Trusted: cfg.TrustedProxies}, log)
 	p.gateway = gateway.New(gateway.Config{
 		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), Drain: cfg.Drain, Linger: cfg.Linger,
-		Certified: p.certified,
+		Trusted: cfg.TrustedProxies, Certified: p.certified, Keep: cfg.Keep, Kept: cfg.Kept,
 	}, p.table, p.engine, log)
 	p.mesh = mesh.New(mesh.Config{
 		Listeners: cfg.listeners(socket.Mesh), Original: cfg.Original, Connector: connector, Records: records,

@@ -44,6 +44,8 @@ type Call struct {
 	Port    uint16
 	Route   *maru.Route     // at the gateway
 	Caller  *table.Endpoint // in the mesh
+	Peer    *message.Peer   // the client, where the route asks who it is
+	HSTS    string          // Strict-Transport-Security of answers (RFC 6797); "": none
 }
 
 // Engine carries requests. It is for many goroutines and starts none that outlive a request, but

@@ -31,6 +31,27 @@ func forwarding(name string) bool {
 	return false
 }
 
+// Headers that tell a service who its client is, by the certificate that the gateway verified: the
+// certificate itself (RFC 9440), and the name in it.
+const (
+	clientCertificate = "Client-Cert"
+	clientSubject     = "X-Maru-Client-Subject"
+)
+
+// identity tells whether a header says who the client is. Nobody but the gateway and trusted proxies
+// before it sets those.
+func identity(name string) bool {
+	switch len(name) {
+	case 11:
+		return message.Equal(name, clientCertificate)
+	case 17:
+		return message.Equal(name, "Client-Cert-Chain")
+	case 21:
+		return message.Equal(name, clientSubject)
+	}
+	return false
+}
+
 // outHeader makes the header that endpoints get.
 func (x *exchange) outHeader() {
 	out := x.header[:0]
@@ -40,7 +61,7 @@ func (x *exchange) outHeader() {
 	for _, f := range x.r.Header {
 		name := plain(f.Name)
 		switch {
-		case message.HopByHop(name), message.Equal(name, Caller), outside && !trusted && forwarding(name), named(x.named, f.Name):
+		case message.HopByHop(name), message.Equal(name, Caller), outside && !trusted && forwarding(name), !trusted && identity(name), named(x.named, f.Name):
 		case message.Equal(name, TimeoutField):
 			x.left = f.Value
 		case x.parent != "" && (message.Equal(name, trace.Field) || message.Equal(name, trace.State)):
@@ -64,6 +85,11 @@ func (x *exchange) outHeader() {
 	}
 	if outside {
 		x.setForwarded(&out, trusted)
+	}
+	if p := x.call.Peer; p != nil {
+		out.Del("Client-Cert-Chain")
+		out.Set(clientCertificate, p.Certificate)
+		out.Set(clientSubject, p.Subject)
 	}
 	if c := x.call.Caller; c != nil {
 		out.Add(Caller, x.join(c.Service.ID.App, "/", c.Service.ID.Service))

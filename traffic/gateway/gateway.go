@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -21,20 +23,27 @@ import (
 // Config says where the gateway listens and how it ends.
 type Config struct {
 	HTTP, HTTPS []net.Listener
-	Drain       time.Duration // longest wait for what is in flight when Run ends
-	Linger      time.Duration // how long idle connections stay open then
+	Trusted     []netip.Prefix // whose X-Forwarded-Proto is believed
+	Drain       time.Duration  // longest wait for what is in flight when Run ends
+	Linger      time.Duration  // how long idle connections stay open then
 	// Certified returns when connections with TLS may be accepted, at the latest when ctx ends; nil: at
 	// once. Until then they wait in the socket: without a certificate each would fail.
 	Certified func(ctx context.Context)
+	// Keep and Kept carry the keys of session tickets over a restart, as in traffic.Config; nil: new ones.
+	Keep func(name string, f *os.File) error
+	Kept func(name string) (*os.File, error)
 }
 
 // Gateway is the door from outside.
 type Gateway struct {
-	cfg    Config
-	table  *table.Table
-	engine *forward.Engine
-	server *serve.Server
-	certs  certificates
+	cfg     Config
+	table   *table.Table
+	engine  *forward.Engine
+	server  *serve.Server
+	certs   certificates
+	clients clients
+	tickets tickets
+	tls     *tls.Config
 }
 
 // New makes a gateway. The listeners are its own from here on.
@@ -42,15 +51,21 @@ func New(cfg Config, t *table.Table, engine *forward.Engine, log *slog.Logger) *
 	g := &Gateway{cfg: cfg, table: t, engine: engine}
 	g.certs.source = t.Certificates
 	g.certs.log = log
-	g.server = serve.New(serve.Config{
-		Handler: g,
-		TLS: &tls.Config{
-			MinVersion:     tls.VersionTLS12,
-			GetCertificate: g.certs.choose,
-			NextProtos:     []string{"h2", "http/1.1"},
-		},
-	}, log)
+	g.tickets.keep, g.tickets.log = cfg.Keep, log
+	g.tickets.load(cfg.Kept, time.Now())
+	g.clients.base, g.clients.keys = g.newTLS(), g.tickets.derived
+	t.Observe(g.clients.observe)
+	g.tls = g.newTLS()
+	g.tls.GetConfigForClient = g.hello
+	g.tls.SetSessionTicketKeys(g.tickets.derived(""))
+	g.server = serve.New(serve.Config{Handler: g, TLS: g.tls}, log)
 	return g
+}
+
+// rotate has tickets made by the newest key.
+func (g *Gateway) rotate() {
+	g.tls.SetSessionTicketKeys(g.tickets.derived(""))
+	g.clients.rotate()
 }
 
 // Run answers requests until ctx ends, and then finishes those in flight.
@@ -69,6 +84,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 		})
 	}
 	group.Go(accepting.Wait)
+	group.Go(func() error {
+		g.tickets.run(serving, g.rotate)
+		return nil
+	})
 	group.Go(func() error {
 		<-serving.Done()
 		for _, l := range slices.Concat(g.cfg.HTTP, g.cfg.HTTPS) {
@@ -97,6 +116,11 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	call.Service, call.Route, call.Port = m.Service, &m.Route, m.Route.Port
 	if call.Port == 0 {
 		call.Port = m.Service.State().HTTPPort()
+	}
+	if !g.plain(r, m) {
+		if f := g.secure(r, host, m, &call); f != nil {
+			return g.engine.Refuse(c, r, call, *f)
+		}
 	}
 	switch {
 	case !table.Allowed(nil, m.Service):

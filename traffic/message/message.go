@@ -19,6 +19,7 @@ type Request struct {
 	Path   string // of the target, decoded
 	Host   string // of the target, or else of the Host field, with its port
 	Scheme string // http, https
+	TLS    *TLS   // nil: in the clear
 	Major  int    // version of HTTP
 	Minor  int
 	Client netip.Addr

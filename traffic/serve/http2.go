@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -45,7 +46,10 @@ type handed struct {
 	origin any
 }
 
-type originKey struct{}
+type (
+	originKey struct{}
+	tlsKey    struct{}
+)
 
 func newHTTP2(s *Server, log *slog.Logger) *http2 {
 	h := &http2{s: s, log: log, queue: newQueue(), done: make(chan struct{}), ends: map[net.Conn]func(){}}
@@ -61,8 +65,13 @@ func newHTTP2(s *Server, log *slog.Logger) *http2 {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		Protocols:         protocols,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if h, ok := c.(*handed); ok && h.origin != nil {
-				return context.WithValue(ctx, originKey{}, h.origin)
+			switch c := c.(type) {
+			case *handed:
+				if c.origin != nil {
+					return context.WithValue(ctx, originKey{}, c.origin)
+				}
+			case *tls.Conn:
+				return context.WithValue(ctx, tlsKey{}, message.NewTLS(c.ConnectionState()))
 			}
 			return ctx
 		},
@@ -157,6 +166,7 @@ func requestOf(r *http.Request) *message.Request {
 	}
 	if r.TLS != nil {
 		m.Scheme = "https"
+		m.TLS, _ = r.Context().Value(tlsKey{}).(*message.TLS)
 	}
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		m.Client = a.Addr().Unmap()

@@ -100,14 +100,15 @@ func (s *Server) takeTLS(c *tls.Conn, end func()) {
 	limit, cancel := context.WithTimeoutCause(context.Background(), readHeader, fmt.Errorf("TLS handshake not done after %s", readHeader))
 	err := c.HandshakeContext(limit)
 	cancel()
+	state := c.ConnectionState()
 	switch {
 	case err != nil:
-	case c.ConnectionState().NegotiatedProtocol == "h2":
+	case state.NegotiatedProtocol == "h2":
 		if s.http2.take(c, end) {
 			return
 		}
-	default:
-		s.http1.Serve(http1.Accepted{Conn: c, TLS: true})
+	case state.NegotiatedProtocol == "", state.NegotiatedProtocol == "http/1.1":
+		s.http1.Serve(http1.Accepted{Conn: c, TLS: message.NewTLS(state)})
 	}
 	c.Close()
 	end()
