@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/access/acme"
 	"github.com/marucloud/maru/access/authority"
 	"github.com/marucloud/maru/access/certificate"
 	"github.com/marucloud/maru/control"
@@ -23,6 +25,18 @@ type certificates struct {
 	*certificate.Vault
 	store     *sqlite.Store
 	authority *authority.Authority
+	acme      *acme.Manager // nil: nobody asked for it
+}
+
+// newACME has certificates for public host names got by ACME, if the flags say so.
+func (c *controlPlane) newACME(p *platform) error {
+	cfg, err := p.acme.config()
+	if err != nil || cfg == nil {
+		return err
+	}
+	cfg.Hosts = c.certificates.routedHosts
+	c.certificates.acme, err = acme.New(*cfg, c.store, c.box, c.publisher, c.log)
+	return err
 }
 
 // keepCertificates tells the data planes of them as routes and certificates come and go, and as
@@ -44,6 +58,9 @@ func (c *controlPlane) keepCertificates(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+			if c.certificates.acme != nil {
+				c.certificates.acme.Wake()
+			}
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
@@ -103,8 +120,23 @@ func (c *certificates) Certificates(ctx context.Context) ([]maru.CertificateInfo
 		return nil, err
 	}
 	var all []maru.CertificateInfo
+	if c.acme != nil {
+		if all, err = c.acme.Certificates(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for _, one := range kept {
-		all = append(all, one.Info)
+		i := slices.IndexFunc(all, func(i maru.CertificateInfo) bool { return i.Source == one.Info.Source && i.Name == one.Info.Name })
+		if i < 0 {
+			all = append(all, one.Info)
+			continue
+		}
+		// It is known from the orders when it is renewed, and what went wrong with that.
+		one.Info.Renewal = all[i].Renewal
+		if all[i].Message != "" {
+			one.Info.Message = all[i].Message
+		}
+		all[i] = one.Info
 	}
 	now := time.Now()
 	for _, host := range c.local(hosts, kept, now) {
@@ -120,6 +152,9 @@ func (c *certificates) Certificates(ctx context.Context) ([]maru.CertificateInfo
 		info.Renewal = leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) * 2 / 3)
 		all = append(all, info)
 	}
+	slices.SortFunc(all, func(a, b maru.CertificateInfo) int {
+		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Name, b.Name))
+	})
 	return all, nil
 }
 

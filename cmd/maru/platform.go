@@ -30,6 +30,7 @@ type platform struct {
 	instances string
 	virtual   string
 	mirrors   []string
+	acme      acmeFlags
 	logFormat string
 	accessLog string
 	verbose   bool
@@ -46,6 +47,7 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&p.instances, "instance-range", env("INSTANCE_RANGE", ""), "addresses of instances: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringVar(&p.virtual, "virtual-range", env("VIRTUAL_RANGE", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
+	p.acme.register(flags)
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&p.accessLog, "access-log", env("ACCESS_LOG", "json"), "format of the proxy's access log: json, or common (as Apache's combined one)")
 	flags.BoolVarP(&p.verbose, "verbose", "v", env("VERBOSE", "") != "", "log more")
@@ -70,6 +72,7 @@ func (p *platform) arguments() []string {
 	for _, m := range p.mirrors {
 		args = append(args, "--mirror", m)
 	}
+	args = append(args, p.acme.arguments()...)
 	if p.verbose {
 		args = append(args, "--verbose")
 	}
@@ -85,6 +88,9 @@ func (p *platform) complete() error {
 			return fmt.Errorf("find folder %s: %w", *path, err)
 		}
 		*path = absolute
+	}
+	if err := p.acme.complete(); err != nil {
+		return fmt.Errorf("find a file: %w", err)
 	}
 	if os.Geteuid() != 0 {
 		return nil // the proxy

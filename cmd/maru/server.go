@@ -94,7 +94,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if c.authority, err = authority.Open(filepath.Join(data, "authority"), c.box, authority.Config{}); err != nil {
 		return nil, err
 	}
-	c.certificates = &certificates{certificate.New(c.store, c.box), c.store, c.authority}
+	c.certificates = &certificates{Vault: certificate.New(c.store, c.box), store: c.store, authority: c.authority}
 	vault := secrets.NewVault(c.store, c.box)
 	c.publisher = stream.NewPublisher(stream.PublisherConfig{Report: c.tellProblems(ctx), Drained: func(instance string) {
 		go func() {
@@ -103,6 +103,9 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 			}
 		}()
 	}})
+	if err := c.newACME(p); err != nil {
+		return nil, err
+	}
 	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, c.engine, c.publisher, c.log)
 	if err != nil {
 		return nil, err
@@ -165,6 +168,9 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return stream.NewServer(c.publisher, c.log).Run(ctx, listeners["traffic"]) })
 	group.Go(func() error { return c.followEngine(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
+	if c.certificates.acme != nil {
+		group.Go(func() error { return c.certificates.acme.Run(ctx) })
+	}
 	group.Go(func() error { return c.diskGuard(p).Run(ctx) })
 	group.Go(func() error { return c.serveAPI(ctx, listeners) })
 	if err := parent.Ready(version); err != nil {

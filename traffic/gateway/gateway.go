@@ -109,6 +109,11 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	if r.Method == "CONNECT" {
 		return g.engine.Refuse(c, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
 	}
+	if list := g.table.Challenges(); list != nil {
+		if answer := challenged(*list, host, r); answer != "" {
+			return tell(c, r, answer)
+		}
+	}
 	m, ok := g.table.Route(host, r.Path)
 	if !ok {
 		return g.engine.Refuse(c, r, call, forward.NoRoute(host))

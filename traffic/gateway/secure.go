@@ -33,7 +33,11 @@ func (g *Gateway) newTLS() *tls.Config {
 
 // hello chooses the configuration for a client.
 func (g *Gateway) hello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	return g.clients.config(strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))), nil
+	host := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if list := g.table.Challenges(); list != nil && slices.Contains(hello.SupportedProtos, challengeProtocol) {
+		return challengeTLS(*list, host)
+	}
+	return g.clients.config(host), nil
 }
 
 // secure holds a request against what its route says of TLS. A failure answers it.
