@@ -120,6 +120,9 @@ func proxySockets(p *platform, ranges maru.Ranges) []supervisor.Socket {
 		{Name: "http", Network: "tcp", Address: p.http},
 		{Name: "https", Network: "tcp", Address: p.https},
 	}
+	if p.http3 != "off" {
+		all = append(all, supervisor.Socket{Name: "quic", Network: "udp", Address: p.http3})
+	}
 	host := ranges.Host()
 	mesh, dns := strconv.Itoa(maru.MeshPort), strconv.Itoa(maru.DNSPort)
 	family := func(suffix, address string) {

@@ -45,6 +45,7 @@ type Call struct {
 	Route   *maru.Route     // at the gateway
 	Caller  *table.Endpoint // in the mesh
 	Peer    *message.Peer   // the client, where the route asks who it is
+	AltSvc  string          // Alt-Svc of answers (RFC 7838); "": none
 	HSTS    string          // Strict-Transport-Security of answers (RFC 6797); "": none
 }
 

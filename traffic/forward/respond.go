@@ -50,12 +50,18 @@ func (x *exchange) respond(res *message.Response) error {
 
 // promise adds what the gateway tells of itself with each answer. A service's own word counts more.
 func (x *exchange) promise() {
+	if x.call.AltSvc != "" && !x.answer.Header.Has(altSvc) {
+		x.answer.Header.Add(altSvc, x.call.AltSvc)
+	}
 	if x.call.HSTS != "" && !x.answer.Header.Has(hsts) {
 		x.answer.Header.Add(hsts, x.call.HSTS)
 	}
 }
 
-const hsts = "Strict-Transport-Security"
+const (
+	altSvc = "Alt-Svc"
+	hsts   = "Strict-Transport-Security"
+)
 
 // copyAnswer takes an answer's header over, but for what belongs to the connection.
 func copyAnswer(to, from message.Header) message.Header {

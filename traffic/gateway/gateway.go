@@ -16,6 +16,7 @@ import (
 
 	"github.com/marucloud/maru/traffic/forward"
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/quic"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/table"
 )
@@ -23,6 +24,7 @@ import (
 // Config says where the gateway listens and how it ends.
 type Config struct {
 	HTTP, HTTPS []net.Listener
+	QUIC        []*net.UDPConn // for HTTP/3
 	Trusted     []netip.Prefix // whose X-Forwarded-Proto is believed
 	Drain       time.Duration  // longest wait for what is in flight when Run ends
 	Linger      time.Duration  // how long idle connections stay open then
@@ -83,6 +85,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 			return g.server.ServeTLS(l)
 		})
 	}
+	for _, pc := range g.cfg.QUIC {
+		accepting.Go(func() error {
+			if g.cfg.Certified != nil {
+				g.cfg.Certified(serving)
+			}
+			if serving.Err() != nil {
+				return nil
+			}
+			return g.server.ServeQUIC(serving, pc, quic.Holder{Keep: g.cfg.Keep, Kept: g.cfg.Kept})
+		})
+	}
 	group.Go(accepting.Wait)
 	group.Go(func() error {
 		g.tickets.run(serving, g.rotate)
@@ -105,6 +118,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 // Serve carries a request to the service that its host and path lead to.
 func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	call := forward.Call{Door: forward.Gateway}
+	if r.TLS != nil && r.Major < 3 && len(g.cfg.QUIC) > 0 {
+		call.AltSvc = alternative(r.Host)
+	}
 	host := message.HostName(r.Host)
 	if r.Method == "CONNECT" {
 		return g.engine.Refuse(c, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))

@@ -138,11 +138,13 @@ func (h *http2) close() { h.http.Close() }
 // ServeHTTP gives a request to the server's handler. While the server drains, the client is told to
 // send further ones on a new connection: "Connection: close" becomes GOAWAY. A panic is the operator's
 // to see.
-func (h *http2) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *http2) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.s.serveWeb(w, r, h.log) }
+
+func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
 	defer func() {
 		if p := recover(); p != nil {
 			if p != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
-				h.log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
+				log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
 			}
 			panic(http.ErrAbortHandler)
 		}
@@ -151,10 +153,13 @@ func (h *http2) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The request's authority is malformed.", http.StatusBadRequest)
 		return
 	}
+	if r.ProtoMajor == 3 {
+		settleBody(r)
+	}
 	req := requestOf(r)
-	c := &http2Client{s: h.s, w: w, r: r}
+	c := &http2Client{s: s, w: w, r: r}
 	c.control = http.NewResponseController(w)
-	if h.s.cfg.Handler.Serve(c, req) != nil {
+	if s.cfg.Handler.Serve(c, req) != nil {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -215,7 +220,7 @@ func (b *http2Body) Trailer() message.Header {
 	return h
 }
 
-// http2Client answers by HTTP/2.
+// http2Client answers by HTTP/2 and HTTP/3.
 type http2Client struct {
 	s       *Server
 	w       http.ResponseWriter
@@ -254,7 +259,7 @@ func (c *http2Client) Begin(r *message.Response) error {
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http would guess it
 	}
-	if c.s.Draining() {
+	if c.s.Draining() && c.r.ProtoMajor == 2 {
 		h["Connection"] = []string{"close"}
 	}
 	c.w.WriteHeader(r.Status)
