@@ -23,6 +23,8 @@ const (
 	// unverified is how many handshakes may be under way before clients have to show, by one more round
 	// trip, that they are at the address that they give (RFC 9000, 8.1.2).
 	unverified = 64
+	// farewell is how long clients have to learn that they should go elsewhere.
+	farewell = time.Second
 )
 
 // h3 serves connections of QUIC by quic-go, which HTTP/3 goes over.
@@ -135,9 +137,16 @@ func (h *h3) end(ctx context.Context) {
 		defer close(gone)
 		_ = h.server.Shutdown(ctx) // it says that ctx is over
 	}()
+	// What clients sent before they knew is not cut: most of them close when they do.
+	timer := time.NewTimer(farewell)
+	defer timer.Stop()
 	select {
-	case <-h.quiet():
-	case <-ctx.Done():
+	case <-gone:
+	case <-timer.C:
+		select {
+		case <-gone:
+		case <-h.quiet():
+		}
 	}
 	cancel()
 	<-gone
