@@ -213,6 +213,9 @@ func (x *exchange) quoted(s string) string {
 // upgradeOf gives the protocol that a request asks to switch to. HTTP/2 is not one: whoever knows of
 // it begins with it, and a switch behind the proxy's back would pass its policy by.
 func upgradeOf(r *message.Request) string {
+	if r.Upgrade != "" {
+		return r.Upgrade
+	}
 	to := r.Header.Get("Upgrade")
 	if to == "" || r.Major != 1 || r.Minor == 0 || r.Body != nil || !r.Header.HasToken("Connection", "Upgrade") ||
 		len(to) >= 3 && message.Equal(to[:3], "h2c") {

@@ -30,7 +30,8 @@ type Request struct {
 	Body   RequestBody // nil: none
 	// Expects says that the client waits to be told to send its body, which reading it does.
 	Expects bool
-	Origin  any // what the listener knows of the connection
+	Upgrade string // protocol that the client asks for on a stream of its own, other than by the Upgrade field
+	Origin  any    // what the listener knows of the connection
 }
 
 // RequestBody is read by one goroutine at a time.

@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -157,6 +156,9 @@ func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, log *slog.Logg
 		settleBody(r)
 	}
 	req := requestOf(r)
+	if extended(r) == "websocket" {
+		asUpgrade(req)
+	}
 	c := &http2Client{s: s, w: w, r: r}
 	c.control = http.NewResponseController(w)
 	if s.cfg.Handler.Serve(c, req) != nil {
@@ -303,9 +305,4 @@ func (c *http2Client) announced(name string) bool {
 		}
 	}
 	return false
-}
-
-// Switch is none of HTTP/2's (RFC 9113, 8.6).
-func (c *http2Client) Switch(message.Header) (net.Conn, io.Reader, error) {
-	return nil, nil, http.ErrNotSupported
 }
