@@ -226,7 +226,7 @@ func TestHTTP2Floods(t *testing.T) {
 			return nil
 		},
 		"settings": func(c *rawHTTP2) error {
-			for range 200000 {
+			for range 2000000 {
 				if err := c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535}); err != nil {
 					return err
 				}
@@ -234,7 +234,7 @@ func TestHTTP2Floods(t *testing.T) {
 			return nil
 		},
 		"pings": func(c *rawHTTP2) error {
-			for range 400000 {
+			for range 2000000 {
 				if err := c.WritePing(false, [8]byte{}); err != nil {
 					return err
 				}
