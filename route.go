@@ -18,7 +18,19 @@ type Route struct {
 	Port        uint16            `json:"port,omitempty"`  // 0: the first HTTP port
 	StripPrefix bool              `json:"stripPrefix,omitempty"`
 	Headers     map[string]string `json:"headers,omitempty"` // set on the request
+	TLS         *RouteTLS         `json:"tls,omitempty"`     // nil: the defaults
 	Policy      *RoutePolicy      `json:"policy,omitempty"`
+}
+
+// RouteTLS says what the gateway asks of the connections that a route's requests come by.
+type RouteTLS struct {
+	// Redirect sends requests in the clear to HTTPS. Nil: where there is a certificate that strangers trust.
+	Redirect *bool  `json:"redirect,omitempty"`
+	HSTS     string `json:"hsts,omitempty"` // Strict-Transport-Security of answers by HTTPS; "": none
+	// ClientCA are certificates, in PEM, of the authorities one of which has to vouch for clients (mutual
+	// TLS). Nil: clients need none.
+	ClientCA       []byte `json:"clientCA,omitempty"`
+	ClientOptional bool   `json:"clientOptional,omitempty"` // those without are let in too, by no name
 }
 
 // RouteMatch is what a request must have for a route beyond host and path: all of it.

@@ -49,12 +49,25 @@ type TrafficUpdate struct {
 	Removed      []ServiceID      `json:"removed,omitempty"`
 	Certificates []Certificate    `json:"certificates,omitempty"` // replace all earlier ones, if any
 	Resolvers    []netip.AddrPort `json:"resolvers,omitempty"`    // for names that are not Maru's
+	Challenges   *[]Challenge     `json:"challenges,omitempty"`   // replace all earlier ones; nil: as before
+}
+
+// Challenge is what an authority asks of the gateway to see that a host is its own (RFC 8555, 8): an answer
+// by HTTP, or a certificate for the protocol acme-tls/1 (RFC 8737).
+type Challenge struct {
+	Host        string       `json:"host"`
+	Token       string       `json:"token,omitempty"`
+	Answer      string       `json:"answer,omitempty"`      // to /.well-known/acme-challenge/TOKEN
+	Certificate *Certificate `json:"certificate,omitempty"` // shown once, for nothing else
 }
 
 // Certificate is a TLS certificate with its key, for the names in it.
 type Certificate struct {
 	Chain []byte `json:"chain"` // PEM
 	Key   []byte `json:"key"`   // PEM; never written to a disk by the data plane
+	// Public says that strangers trust it: requests for its names are sent to HTTPS, unless their route
+	// says otherwise.
+	Public bool `json:"public,omitempty"`
 }
 
 // TrafficReport is what a data plane tells of itself.

@@ -42,6 +42,8 @@ type Client struct {
 	Access  maruv1connect.AccessServiceClient
 	Sources maruv1connect.SourceServiceClient
 	System  maruv1connect.SystemServiceClient
+
+	Certificates maruv1connect.CertificateServiceClient
 }
 
 // dialTime is how long a connection may take to be made.
@@ -75,6 +77,7 @@ func New(o Options) (*Client, error) {
 	c.Access = maruv1connect.NewAccessServiceClient(doer, base.url, options...)
 	c.Sources = maruv1connect.NewSourceServiceClient(doer, base.url, options...)
 	c.System = maruv1connect.NewSystemServiceClient(doer, base.url, options...)
+	c.Certificates = maruv1connect.NewCertificateServiceClient(doer, base.url, options...)
 	return c, nil
 }
 

@@ -12,7 +12,7 @@ import (
 // routeFields are the keys of x-maru.route.
 var routeFields = []string{
 	"addresses", "auth", "compress", "concurrency", "cors", "exact", "headers", "host", "limit", "maintenance", "match", "max_body", "path", "port",
-	"redirect", "request", "response", "rewrite", "strip", "timeout",
+	"redirect", "request", "response", "rewrite", "strip", "timeout", "tls",
 }
 
 // routes reads one route or a list of them: a host, a host with a path, or a mapping.
@@ -56,6 +56,7 @@ func (d decoder) route(n *node, path string) []routeKeys {
 	r.port = n.get("port")
 	r.StripPrefix = d.boolean(at("strip"))
 	r.Headers = d.headers(at("headers"))
+	r.TLS = d.routeTLS(at("tls"))
 	r.Policy = d.policy(n, path)
 	if r.StripPrefix && (r.Path == "" || r.Exact) {
 		d.invalid(n.get("strip"), joinKey(path, "strip"), "there is no prefix to strip", "give the route a path, without exact")

@@ -12,26 +12,27 @@ import (
 // Deps are the roles behind the API. Those marked optional may be nil: their procedures answer that
 // they are unsupported.
 type Deps struct {
-	Store     maru.Store
-	Control   Control
-	State     State
-	Jobs      Jobs
-	Traffic   Traffic // optional
-	Routes    Routes  // optional
-	Engine    maru.Engine
-	Images    maru.Images
-	Volumes   maru.Volumes
-	Logs      maru.Logs
-	Execer    maru.Execer    // optional
-	Forwarder maru.Forwarder // optional
-	Meter     maru.Meter     // optional
-	Builder   Builder        // optional
-	Tokens    Tokens
-	Grants    Grants
-	Secrets   Secrets
-	Backups   Backups       // optional
-	Processes Processes     // optional
-	Authority func() []byte // certificate of the local certificate authority in PEM; optional
+	Store        maru.Store
+	Control      Control
+	State        State
+	Jobs         Jobs
+	Traffic      Traffic // optional
+	Routes       Routes  // optional
+	Engine       maru.Engine
+	Images       maru.Images
+	Volumes      maru.Volumes
+	Logs         maru.Logs
+	Execer       maru.Execer    // optional
+	Forwarder    maru.Forwarder // optional
+	Meter        maru.Meter     // optional
+	Builder      Builder        // optional
+	Tokens       Tokens
+	Grants       Grants
+	Secrets      Secrets
+	Backups      Backups       // optional
+	Processes    Processes     // optional
+	Certificates Certificates  // optional
+	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
 }
 
 // Control carries out what people ask for. Each call is on the disk once it returned nil, and happens
@@ -56,6 +57,16 @@ type State interface {
 	Releases(ctx context.Context, scope maru.Scope, service string) ([]maru.Release, error)
 	Rollouts(ctx context.Context, scope maru.Scope) ([]maru.Rollout, error)
 	Instance(ctx context.Context, scope maru.Scope, id string) (maru.WorkloadID, maru.Instance, error)
+}
+
+// Certificates keeps the gateway's certificates.
+type Certificates interface {
+	// Add keeps one in the place of an earlier one of that name; Invalid for what can't be used.
+	Add(ctx context.Context, by, name string, c maru.Certificate) (maru.CertificateInfo, error)
+	// Certificates gives all that the gateway shows or is to show, sorted by source and name.
+	Certificates(ctx context.Context) ([]maru.CertificateInfo, error)
+	// Remove forgets one that was added; NotFound.
+	Remove(ctx context.Context, by, name string) error
 }
 
 // Traffic tells how far the data planes are.

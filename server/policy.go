@@ -87,6 +87,10 @@ var rules = map[string]rule{
 	maruv1connect.AccessServiceAddGrantsProcedure:    {machine, maru.RoleAdmin},
 	maruv1connect.AccessServiceRemoveGrantsProcedure: {machine, maru.RoleAdmin},
 
+	maruv1connect.CertificateServiceAddProcedure:    {machine, maru.RoleAdmin},
+	maruv1connect.CertificateServiceListProcedure:   {machine, maru.RoleRead},
+	maruv1connect.CertificateServiceRemoveProcedure: {machine, maru.RoleAdmin},
+
 	maruv1connect.SourceServiceOfferProcedure:  {caller, maru.RoleDeploy},
 	maruv1connect.SourceServiceUploadProcedure: {caller, maru.RoleDeploy},
 

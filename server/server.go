@@ -112,6 +112,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(maruv1connect.NewConfigServiceHandler(configService{s}, options...))
 	mux.Handle(maruv1connect.NewEnvServiceHandler(envService{s}, options...))
 	mux.Handle(maruv1connect.NewAccessServiceHandler(accessService{s}, options...))
+	mux.Handle(maruv1connect.NewCertificateServiceHandler(certificateService{s}, options...))
 	mux.Handle(maruv1connect.NewSourceServiceHandler(sourceService{s}, options...))
 	mux.Handle(maruv1connect.NewSystemServiceHandler(systemService{s}, options...))
 	return mux

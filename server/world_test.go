@@ -23,8 +23,10 @@ type world struct {
 	rollouts map[maru.Scope][]maru.Rollout // newest first
 	releases map[maru.Scope][]maru.Release
 	deployed []maru.Deployment
-	planned  []maru.Deployment
-	end      func(*maru.Rollout) // nil: rollouts stay as they are
+
+	certificates certificates
+	planned      []maru.Deployment
+	end          func(*maru.Rollout) // nil: rollouts stay as they are
 
 	images      map[string]maru.Image
 	pulls       []string
@@ -46,7 +48,8 @@ func newWorld() *world {
 		changed: make(chan struct{}), apps: map[maru.Scope]*maru.AppStatus{}, rollouts: map[maru.Scope][]maru.Rollout{},
 		releases: map[maru.Scope][]maru.Release{}, images: map[string]maru.Image{}, tokens: map[string]maru.Token{},
 		secrets: map[string][][]byte{}, jobs: map[maru.WorkloadID]maru.Workload{},
-		end: func(r *maru.Rollout) { r.Phase = maru.Succeeded },
+		certificates: certificates{map[string]maru.Certificate{}},
+		end:          func(r *maru.Rollout) { r.Phase = maru.Succeeded },
 	}
 }
 

@@ -22,7 +22,7 @@ type Config struct {
 	State  string      // folder for the last known state, never keys; "": not kept
 
 	// Listeners and Packets are sockets that were opened before, by name:
-	// http, https, mesh, dns-tcp and, in Packets, dns-udp, each with an optional number behind it.
+	// http, https, mesh, dns-tcp and, in Packets, dns-udp and quic, each with an optional number behind it.
 	Listeners map[string]net.Listener
 	Packets   map[string]net.PacketConn
 

@@ -53,8 +53,8 @@ func New(cfg Config, log *slog.Logger) (*Proxy, error) {
 	connector := connect.New(connect.Config{Hold: cfg.Hold, HoldRequests: cfg.HoldRequests})
 	p.engine = forward.New(forward.Config{Connector: connector, Records: records, Trusted: cfg.TrustedProxies}, log)
 	p.gateway = gateway.New(gateway.Config{
-		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), Drain: cfg.Drain, Linger: cfg.Linger,
-		Certified: p.certified,
+		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), QUIC: cfg.quic(), Drain: cfg.Drain, Linger: cfg.Linger,
+		Trusted: cfg.TrustedProxies, Certified: p.certified, Keep: cfg.Keep, Kept: cfg.Kept,
 	}, p.table, p.engine, log)
 	p.mesh = mesh.New(mesh.Config{
 		Listeners: cfg.listeners(socket.Mesh), Original: cfg.Original, Connector: connector, Records: records,
@@ -92,6 +92,17 @@ func (c Config) packets(kind string) []net.PacketConn {
 	for _, name := range sortedKeys(c.Packets) {
 		if socket.Kind(name) == kind {
 			list = append(list, c.Packets[name])
+		}
+	}
+	return list
+}
+
+// quic gives the sockets for HTTP/3.
+func (c Config) quic() []*net.UDPConn {
+	var list []*net.UDPConn
+	for _, pc := range c.packets(socket.QUIC) {
+		if udp, ok := pc.(*net.UDPConn); ok {
+			list = append(list, udp)
 		}
 	}
 	return list

@@ -25,12 +25,14 @@ type platform struct {
 	layout    layout.Layout
 	http      string
 	https     string
+	http3     string
 	api       string
 	proxyUser string
 	instances string
 	virtual   string
 	mirrors   []string
 	trusted   []string
+	acme      acmeFlags
 	logFormat string
 	accessLog string
 	verbose   bool
@@ -42,12 +44,14 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&p.layout.Run, "run", env("RUN", ""), "folder for sockets, at most 36 characters (default /run/NAME)")
 	flags.StringVar(&p.http, "http", env("HTTP", ":8080"), "address of the gateway for HTTP")
 	flags.StringVar(&p.https, "https", env("HTTPS", ":8443"), "address of the gateway for HTTPS")
+	flags.StringVar(&p.http3, "http3", env("HTTP3", ""), "address of the gateway for HTTP/3, by UDP (default that of --https); off: none")
 	flags.StringVar(&p.api, "api", env("API", "127.0.0.1:6278"), "address of the API over TLS")
 	flags.StringVar(&p.proxyUser, "proxy-user", env("PROXY_USER", ""), "user that the proxy runs as (default maru-proxy where there is one, else nobody)")
 	flags.StringVar(&p.instances, "instance-range", env("INSTANCE_RANGE", ""), "addresses of instances: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringVar(&p.virtual, "virtual-range", env("VIRTUAL_RANGE", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
 	flags.StringSliceVar(&p.trusted, "trusted-proxy", envList("TRUSTED_PROXY"), "address or range of a proxy before the gateway whose X-Forwarded-* and Forwarded are believed; may be repeated")
+	p.acme.register(flags)
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&p.accessLog, "access-log", env("ACCESS_LOG", "json"), "format of the proxy's access log: json, or common (as Apache's combined one)")
 	flags.BoolVarP(&p.verbose, "verbose", "v", env("VERBOSE", "") != "", "log more")
@@ -67,7 +71,7 @@ func envList(name string) []string {
 // arguments gives the flags again, for a child process.
 func (p *platform) arguments() []string {
 	args := []string{"--name", p.layout.Name, "--data", p.layout.Data, "--run", p.layout.Run,
-		"--http", p.http, "--https", p.https, "--api", p.api, "--proxy-user", p.proxyUser,
+		"--http", p.http, "--https", p.https, "--http3", p.http3, "--api", p.api, "--proxy-user", p.proxyUser,
 		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat, "--access-log", p.accessLog}
 	for _, m := range p.mirrors {
 		args = append(args, "--mirror", m)
@@ -75,6 +79,7 @@ func (p *platform) arguments() []string {
 	for _, t := range p.trusted {
 		args = append(args, "--trusted-proxy", t)
 	}
+	args = append(args, p.acme.arguments()...)
 	if p.verbose {
 		args = append(args, "--verbose")
 	}
@@ -84,12 +89,18 @@ func (p *platform) arguments() []string {
 // complete fills in the defaults and makes paths absolute.
 func (p *platform) complete() error {
 	p.layout = p.layout.Default()
+	if p.http3 == "" {
+		p.http3 = p.https
+	}
 	for _, path := range []*string{&p.layout.Data, &p.layout.Run} {
 		absolute, err := filepath.Abs(*path)
 		if err != nil {
 			return fmt.Errorf("find folder %s: %w", *path, err)
 		}
 		*path = absolute
+	}
+	if err := p.acme.complete(); err != nil {
+		return fmt.Errorf("find a file: %w", err)
 	}
 	if os.Geteuid() != 0 {
 		return nil // the proxy

@@ -44,6 +44,15 @@ func runProxy(ctx context.Context, p *platform) error {
 	if err != nil {
 		return err
 	}
+	if p.http3 == "off" {
+		// systemd opens it all the same.
+		for name, file := range parent.Files {
+			if socket.Kind(name) == socket.QUIC {
+				delete(parent.Files, name)
+				file.Close()
+			}
+		}
+	}
 	listeners, packets, err := proxyListeners(parent.Files)
 	if err != nil {
 		return err
@@ -84,7 +93,7 @@ func proxyListeners(files map[string]*os.File) (map[string]net.Listener, map[str
 	listeners, packets := map[string]net.Listener{}, map[string]net.PacketConn{}
 	var err error
 	for name, file := range files {
-		if socket.Kind(name) == socket.DNSUDP {
+		if kind := socket.Kind(name); kind == socket.DNSUDP || kind == socket.QUIC {
 			packets[name], err = sockets.PacketConn(file)
 		} else {
 			listeners[name], err = sockets.Listener(file)

@@ -15,6 +15,7 @@ import (
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/access"
 	"github.com/marucloud/maru/access/authority"
+	"github.com/marucloud/maru/access/certificate"
 	"github.com/marucloud/maru/access/grant"
 	"github.com/marucloud/maru/access/secrets"
 	"github.com/marucloud/maru/access/token"
@@ -44,14 +45,15 @@ func serverCommand() *cobra.Command {
 
 // controlPlane is what the server process is made of.
 type controlPlane struct {
-	log       *slog.Logger
-	store     *sqlite.Store
-	box       *secrets.Box
-	authority *authority.Authority
-	engine    *remote.Client
-	publisher *stream.Publisher
-	control   *control.Controller
-	server    *server.Server
+	log          *slog.Logger
+	store        *sqlite.Store
+	box          *secrets.Box
+	authority    *authority.Authority
+	certificates *certificates
+	engine       *remote.Client
+	publisher    *stream.Publisher
+	control      *control.Controller
+	server       *server.Server
 }
 
 func runServer(ctx context.Context, p *platform) error {
@@ -92,6 +94,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if c.authority, err = authority.Open(filepath.Join(data, "authority"), c.box, authority.Config{}); err != nil {
 		return nil, err
 	}
+	c.certificates = &certificates{Vault: certificate.New(c.store, c.box), store: c.store, authority: c.authority}
 	vault := secrets.NewVault(c.store, c.box)
 	c.publisher = stream.NewPublisher(stream.PublisherConfig{Report: c.tellProblems(ctx), Drained: func(instance string) {
 		go func() {
@@ -100,6 +103,9 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 			}
 		}()
 	}})
+	if err := c.newACME(p); err != nil {
+		return nil, err
+	}
 	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, c.engine, c.publisher, c.log)
 	if err != nil {
 		return nil, err
@@ -110,9 +116,10 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())},
 		Tokens:  token.New(c.store), Grants: grant.New(c.store), Secrets: vault,
-		Processes: processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
-		Backups:   backups{c.backups(data)},
-		Authority: c.authority.RootPEM,
+		Processes:    processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
+		Backups:      backups{c.backups(data)},
+		Certificates: c.certificates,
+		Authority:    c.authority.RootPEM,
 	}, c.log)
 	return c, err
 }
@@ -162,6 +169,9 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return stream.NewServer(c.publisher, c.log).Run(ctx, listeners["traffic"]) })
 	group.Go(func() error { return c.followEngine(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
+	if c.certificates.acme != nil {
+		group.Go(func() error { return c.certificates.acme.Run(ctx) })
+	}
 	group.Go(func() error { return c.diskGuard(p).Run(ctx) })
 	group.Go(func() error { return c.serveAPI(ctx, listeners) })
 	if err := parent.Ready(version); err != nil {

@@ -22,6 +22,9 @@ import (
 	"github.com/marucloud/maru/internal/supervisor"
 )
 
+// extendedConnect has net/http take WebSocket over HTTP/2 (RFC 8441), which it does not by default.
+const extendedConnect = "GODEBUG=http2xconnect=1"
+
 // startTimeout is how long a detached start may take until the API answers.
 const startTimeout = time.Minute
 
@@ -108,7 +111,7 @@ func processes(p *platform) ([]supervisor.Spec, error) {
 			{Name: "api-tls", Network: "tcp", Address: p.api},
 			{Name: "traffic", Network: "unix", Address: p.layout.TrafficSocket(), Mode: 0o660, GID: gid},
 		}},
-		{Name: "proxy", Command: run("proxy"), UID: uid, GID: gid, Overlap: true, Sockets: proxySockets(p, ranges), Folder: p.layout.ProxyData(), Grace: 10 * time.Minute},
+		{Name: "proxy", Command: run("proxy"), Env: []string{extendedConnect}, UID: uid, GID: gid, Overlap: true, Sockets: proxySockets(p, ranges), Folder: p.layout.ProxyData(), Grace: 10 * time.Minute},
 		{Name: "builder", Command: run("builder"), OnDemand: true, Sockets: []supervisor.Socket{
 			{Name: "builder", Network: "unix", Address: p.layout.BuilderSocket(), Mode: 0o600},
 		}},
@@ -119,6 +122,9 @@ func proxySockets(p *platform, ranges maru.Ranges) []supervisor.Socket {
 	all := []supervisor.Socket{
 		{Name: "http", Network: "tcp", Address: p.http},
 		{Name: "https", Network: "tcp", Address: p.https},
+	}
+	if p.http3 != "off" {
+		all = append(all, supervisor.Socket{Name: "quic", Network: "udp", Address: p.http3})
 	}
 	host := ranges.Host()
 	mesh, dns := strconv.Itoa(maru.MeshPort), strconv.Itoa(maru.DNSPort)

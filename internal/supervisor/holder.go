@@ -14,11 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/memfile"
 	"github.com/marucloud/maru/internal/sockets"
 )
-
-// keptPrefix begins the names of memory files that processes leave with the supervisor (memfd_create(2)).
-const keptPrefix = "maru:"
 
 // holder keeps sockets by network and address, and descriptors that processes left, by name.
 type holder struct {
@@ -179,7 +177,7 @@ func (h *holder) takeBack(from *handle) error {
 		if err != nil {
 			continue
 		}
-		name, isKept := strings.CutPrefix(target, "/memfd:"+keptPrefix)
+		name, isKept := strings.CutPrefix(target, "/memfd:"+memfile.Prefix)
 		if !isKept && !strings.HasPrefix(target, "socket:") {
 			continue
 		}

@@ -100,6 +100,8 @@ func protocol(r *message.Request) string {
 	switch {
 	case r.Major == 2:
 		return "HTTP/2.0"
+	case r.Major == 3:
+		return "HTTP/3.0"
 	case r.Minor == 0:
 		return "HTTP/1.0"
 	}

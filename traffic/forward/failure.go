@@ -74,6 +74,34 @@ func BadRequest(what string) Failure {
 	return Failure{Status: http.StatusBadRequest, Title: "Bad request", What: what, Reason: what, Do: "Correct the request."}
 }
 
+// Moved is the answer to a request that should have come another way.
+func Moved(to string) Failure {
+	return Failure{
+		Status: http.StatusPermanentRedirect, Title: "Moved", Reason: "redirected to HTTPS",
+		Header: message.Header{{Name: "Location", Value: to}},
+		What:   "This is served by HTTPS.", Do: "Go to " + to,
+	}
+}
+
+// Misdirected is the answer to a request on a connection that was begun for another host, which asks its
+// clients for other certificates (RFC 9110, 15.5.20).
+func Misdirected(host string) Failure {
+	return Failure{
+		Status: http.StatusMisdirectedRequest, Title: "Misdirected request", Reason: "connection is for another host",
+		What: fmt.Sprintf("This connection was not begun for %s, which has to know its clients.", host),
+		Do:   "Ask again on a new connection.",
+	}
+}
+
+// NoClientCertificate is the answer to a client that has to show a certificate and shows none.
+func NoClientCertificate(host string) Failure {
+	return Failure{
+		Status: http.StatusForbidden, Title: "Certificate needed", Reason: "no client certificate",
+		What: fmt.Sprintf("%s has to know its clients: a certificate by an authority that it trusts is needed.", host),
+		Do:   "Come by HTTPS with such a certificate. The authorities are x-maru.route.tls.client_ca in the service's compose file.",
+	}
+}
+
 // failure turns the error that ended an exchange into its answer.
 func (x *exchange) failure(err error) Failure {
 	name := x.call.Service.ID.Service
@@ -141,6 +169,7 @@ func (x *exchange) fail(f Failure) {
 	a.Status, a.Header = f.Status, a.Header[:0]
 	a.Header.Add("X-Request-Id", x.entry.ID)
 	a.Header = append(a.Header, f.Header...)
+	x.promise()
 	var body []byte
 	switch {
 	case f.Bare:

@@ -44,6 +44,9 @@ type Call struct {
 	Port    uint16
 	Route   *maru.Route     // at the gateway
 	Caller  *table.Endpoint // in the mesh
+	Peer    *message.Peer   // the client, where the route asks who it is
+	AltSvc  string          // Alt-Svc of answers (RFC 7838); "": none
+	HSTS    string          // Strict-Transport-Security of answers (RFC 6797); "": none
 
 	// What a route's policy has the service get instead of what the client sent.
 	Target string // "": as it is

@@ -32,6 +32,27 @@ func forwarding(name string) bool {
 	return false
 }
 
+// Headers that tell a service who its client is, by the certificate that the gateway verified: the
+// certificate itself (RFC 9440), and the name in it.
+const (
+	clientCertificate = "Client-Cert"
+	clientSubject     = "X-Maru-Client-Subject"
+)
+
+// identity tells whether a header says who the client is. Nobody but the gateway and trusted proxies
+// before it sets those.
+func identity(name string) bool {
+	switch len(name) {
+	case 11:
+		return message.Equal(name, clientCertificate)
+	case 17:
+		return message.Equal(name, "Client-Cert-Chain")
+	case 21:
+		return message.Equal(name, clientSubject)
+	}
+	return false
+}
+
 // outHeader makes the header that endpoints get.
 func (x *exchange) outHeader() {
 	out := x.header[:0]
@@ -43,7 +64,8 @@ func (x *exchange) outHeader() {
 		switch {
 		case message.Equal(name, TimeoutField):
 			x.left = f.Value
-		case message.HopByHop(name), own(name), outside && !trusted && forwarding(name), named(x.named, f.Name):
+		case message.HopByHop(name), own(name) && !(trusted && identity(name)), outside && !trusted && forwarding(name),
+			!trusted && identity(name), named(x.named, f.Name):
 		case x.parent != "" && (message.Equal(name, trace.Field) || message.Equal(name, trace.State)):
 		default:
 			out = append(out, f)
@@ -65,6 +87,11 @@ func (x *exchange) outHeader() {
 	}
 	if outside {
 		x.setForwarded(&out, trusted)
+	}
+	if p := x.call.Peer; p != nil {
+		out.Del("Client-Cert-Chain")
+		out.Set(clientCertificate, p.Certificate)
+		out.Set(clientSubject, p.Subject)
 	}
 	if c := x.call.Caller; c != nil {
 		out.Add(Caller, x.join(c.Service.ID.App, "/", c.Service.ID.Service))
@@ -234,6 +261,9 @@ func (x *exchange) quoted(s string) string {
 // upgradeOf gives the protocol that a request asks to switch to. HTTP/2 is not one: whoever knows of
 // it begins with it, and a switch behind the proxy's back would pass its policy by.
 func upgradeOf(r *message.Request) string {
+	if r.Upgrade != "" {
+		return r.Upgrade
+	}
 	to := r.Header.Get("Upgrade")
 	if to == "" || r.Major != 1 || r.Minor == 0 || r.Body != nil || !r.Header.HasToken("Connection", "Upgrade") ||
 		len(to) >= 3 && message.Equal(to[:3], "h2c") {

@@ -28,6 +28,7 @@ func (x *exchange) respond(res *message.Response) error {
 			a.Header.Add("Trailer", names)
 		}
 	}
+	x.promise()
 	x.entry.Status = res.Status
 	x.stream = x.grpc || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
 	if x.stream && x.clock != nil {
@@ -46,6 +47,21 @@ func (x *exchange) respond(res *message.Response) error {
 	}
 	return nil
 }
+
+// promise adds what the gateway tells of itself with each answer. A service's own word counts more.
+func (x *exchange) promise() {
+	if x.call.AltSvc != "" && !x.answer.Header.Has(altSvc) {
+		x.answer.Header.Add(altSvc, x.call.AltSvc)
+	}
+	if x.call.HSTS != "" && !x.answer.Header.Has(hsts) {
+		x.answer.Header.Add(hsts, x.call.HSTS)
+	}
+}
+
+const (
+	altSvc = "Alt-Svc"
+	hsts   = "Strict-Transport-Security"
+)
 
 // copyAnswer takes an answer's header over, but for what belongs to the connection.
 func copyAnswer(to, from message.Header) message.Header {

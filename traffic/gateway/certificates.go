@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/marucloud/maru"
 )
@@ -14,58 +15,92 @@ type certificates struct {
 	source func() *[]maru.Certificate
 	log    *slog.Logger
 
-	mu     sync.RWMutex
-	of     *[]maru.Certificate // the set that was parsed
-	byName map[string]*tls.Certificate
-	first  *tls.Certificate
+	parsing sync.Mutex
+	parsed  atomic.Pointer[certificateSet]
+}
+
+// certificateSet is immutable.
+type certificateSet struct {
+	of     *[]maru.Certificate // what was parsed
+	byName map[string]*certificate
+	first  *certificate
+	public bool // one of them is
+}
+
+type certificate struct {
+	tls.Certificate
+	public bool // strangers trust it
 }
 
 func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	byName, first := c.parsed()
-	if first == nil {
+	set := c.current()
+	if set == nil || set.first == nil {
 		return nil, maru.Errorf(maru.Unavailable, "there is no certificate")
 	}
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if cert := byName[name]; cert != nil {
-		return cert, nil
-	}
-	if _, parent, ok := strings.Cut(name, "."); ok {
-		if cert := byName["*."+parent]; cert != nil {
-			return cert, nil
-		}
+	if cert := set.find(strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))); cert != nil {
+		return &cert.Certificate, nil
 	}
 	// Whoever asks for another name sees at least whose door this is.
-	return first, nil
+	return &set.first.Certificate, nil
 }
 
-func (c *certificates) parsed() (map[string]*tls.Certificate, *tls.Certificate) {
-	set := c.source()
-	c.mu.RLock()
-	byName, first, fresh := c.byName, c.first, c.of == set
-	c.mu.RUnlock()
-	if fresh || set == nil {
-		return byName, first
+// public tells whether strangers trust the certificate that there is for a host.
+func (c *certificates) public(host string) bool {
+	set := c.current()
+	if set == nil || !set.public {
+		return false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.of == set {
-		return c.byName, c.first
-	}
-	c.of, c.byName, c.first = set, map[string]*tls.Certificate{}, nil
-	for _, s := range *set {
-		c.add(s)
-	}
-	return c.byName, c.first
+	cert := set.find(host)
+	return cert != nil && cert.public
 }
 
-func (c *certificates) add(s maru.Certificate) {
-	cert, err := tls.X509KeyPair(s.Chain, s.Key)
+// anyPublic tells whether that may be so for any host at all.
+func (c *certificates) anyPublic() bool {
+	set := c.current()
+	return set != nil && set.public
+}
+
+func (s *certificateSet) find(name string) *certificate {
+	if cert := s.byName[name]; cert != nil {
+		return cert
+	}
+	if _, parent, ok := strings.Cut(name, "."); ok {
+		return s.byName["*."+parent]
+	}
+	return nil
+}
+
+// current gives the set in force, or nil.
+func (c *certificates) current() *certificateSet {
+	source := c.source()
+	set := c.parsed.Load()
+	if source == nil || set != nil && set.of == source {
+		return set
+	}
+	c.parsing.Lock()
+	defer c.parsing.Unlock()
+	if set := c.parsed.Load(); set != nil && set.of == source {
+		return set
+	}
+	set = &certificateSet{of: source, byName: map[string]*certificate{}}
+	for _, s := range *source {
+		if err := set.add(s); err != nil {
+			c.log.Error("certificate can't be used", "error", err)
+		}
+	}
+	c.parsed.Store(set)
+	return set
+}
+
+func (s *certificateSet) add(given maru.Certificate) error {
+	pair, err := tls.X509KeyPair(given.Chain, given.Key)
 	if err != nil {
-		c.log.Error("certificate can't be used", "error", err)
-		return
+		return err
 	}
-	if c.first == nil {
-		c.first = &cert
+	cert := &certificate{pair, given.Public}
+	s.public = s.public || cert.public
+	if s.first == nil {
+		s.first = cert
 	}
 	names := cert.Leaf.DNSNames
 	for _, ip := range cert.Leaf.IPAddresses {
@@ -73,8 +108,17 @@ func (c *certificates) add(s maru.Certificate) {
 	}
 	for _, name := range names {
 		name = strings.ToLower(name)
-		if have := c.byName[name]; have == nil || cert.Leaf.NotAfter.After(have.Leaf.NotAfter) {
-			c.byName[name] = &cert
+		if have := s.byName[name]; have == nil || cert.before(have) {
+			s.byName[name] = cert
 		}
 	}
+	return nil
+}
+
+// before tells whether the certificate is the better one of two for the same name.
+func (c *certificate) before(other *certificate) bool {
+	if c.public != other.public {
+		return c.public
+	}
+	return c.Leaf.NotAfter.After(other.Leaf.NotAfter)
 }

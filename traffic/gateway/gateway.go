@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/marucloud/maru/traffic/forward"
 	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/policy"
+	"github.com/marucloud/maru/traffic/quic"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/table"
 )
@@ -22,20 +25,28 @@ import (
 // Config says where the gateway listens and how it ends.
 type Config struct {
 	HTTP, HTTPS []net.Listener
-	Drain       time.Duration // longest wait for what is in flight when Run ends
-	Linger      time.Duration // how long idle connections stay open then
+	QUIC        []*net.UDPConn // for HTTP/3
+	Trusted     []netip.Prefix // whose X-Forwarded-Proto is believed
+	Drain       time.Duration  // longest wait for what is in flight when Run ends
+	Linger      time.Duration  // how long idle connections stay open then
 	// Certified returns when connections with TLS may be accepted, at the latest when ctx ends; nil: at
 	// once. Until then they wait in the socket: without a certificate each would fail.
 	Certified func(ctx context.Context)
+	// Keep and Kept carry the keys of session tickets over a restart, as in traffic.Config; nil: new ones.
+	Keep func(name string, f *os.File) error
+	Kept func(name string) (*os.File, error)
 }
 
 // Gateway is the door from outside.
 type Gateway struct {
-	cfg    Config
-	table  *table.Table
-	engine *forward.Engine
-	server *serve.Server
-	certs  certificates
+	cfg     Config
+	table   *table.Table
+	engine  *forward.Engine
+	server  *serve.Server
+	certs   certificates
+	clients clients
+	tickets tickets
+	tls     *tls.Config
 }
 
 // New makes a gateway. The listeners are its own from here on.
@@ -43,15 +54,21 @@ func New(cfg Config, t *table.Table, engine *forward.Engine, log *slog.Logger) *
 	g := &Gateway{cfg: cfg, table: t, engine: engine}
 	g.certs.source = t.Certificates
 	g.certs.log = log
-	g.server = serve.New(serve.Config{
-		Handler: g,
-		TLS: &tls.Config{
-			MinVersion:     tls.VersionTLS12,
-			GetCertificate: g.certs.choose,
-			NextProtos:     []string{"h2", "http/1.1"},
-		},
-	}, log)
+	g.tickets.keep, g.tickets.log = cfg.Keep, log
+	g.tickets.load(cfg.Kept, time.Now())
+	g.clients.base, g.clients.keys = g.newTLS(), g.tickets.derived
+	t.Observe(g.clients.observe)
+	g.tls = g.newTLS()
+	g.tls.GetConfigForClient = g.hello
+	g.tls.SetSessionTicketKeys(g.tickets.derived(""))
+	g.server = serve.New(serve.Config{Handler: g, TLS: g.tls}, log)
 	return g
+}
+
+// rotate has tickets made by the newest key.
+func (g *Gateway) rotate() {
+	g.tls.SetSessionTicketKeys(g.tickets.derived(""))
+	g.clients.rotate()
 }
 
 // Run answers requests until ctx ends, and then finishes those in flight.
@@ -69,7 +86,22 @@ func (g *Gateway) Run(ctx context.Context) error {
 			return g.server.ServeTLS(l)
 		})
 	}
+	for _, pc := range g.cfg.QUIC {
+		accepting.Go(func() error {
+			if g.cfg.Certified != nil {
+				g.cfg.Certified(serving)
+			}
+			if serving.Err() != nil {
+				return nil
+			}
+			return g.server.ServeQUIC(serving, pc, quic.Holder{Keep: g.cfg.Keep, Kept: g.cfg.Kept})
+		})
+	}
 	group.Go(accepting.Wait)
+	group.Go(func() error {
+		g.tickets.run(serving, g.rotate)
+		return nil
+	})
 	group.Go(func() error {
 		<-serving.Done()
 		for _, l := range slices.Concat(g.cfg.HTTP, g.cfg.HTTPS) {
@@ -87,9 +119,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 // Serve carries a request to the service that its host and path lead to.
 func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 	call := forward.Call{Door: forward.Gateway}
+	if r.TLS != nil && r.Major < 3 && len(g.cfg.QUIC) > 0 {
+		call.AltSvc = alternative(r.Host)
+	}
 	host := message.HostName(r.Host)
 	if r.Method == "CONNECT" {
 		return g.engine.Refuse(c, r, call, forward.BadRequest("The gateway carries no CONNECT requests."))
+	}
+	if list := g.table.Challenges(); list != nil {
+		if answer := challenged(*list, host, r); answer != "" {
+			return tell(c, r, answer)
+		}
 	}
 	m, err := g.table.Route(host, r)
 	switch {
@@ -99,6 +139,11 @@ func (g *Gateway) Serve(c message.Client, r *message.Request) error {
 		return g.engine.Refuse(c, r, call, forward.NoRoute(host))
 	}
 	call.Service, call.Route = m.Service, &m.Route
+	if !g.plain(r, m) {
+		if f := g.secure(r, host, m, &call); f != nil {
+			return g.engine.Refuse(c, r, call, *f)
+		}
+	}
 	switch {
 	case !table.Allowed(nil, m.Service):
 		return g.engine.Refuse(c, r, call, forward.NotAllowed(m.Service.ID.Service, table.Gateway))

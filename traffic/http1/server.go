@@ -37,9 +37,9 @@ func NewServer(cfg Config, log *slog.Logger) *Server {
 // Accepted is a connection to be served.
 type Accepted struct {
 	net.Conn
-	First  []byte // what was read from it already
-	TLS    bool
-	Origin any // for requests
+	First  []byte       // what was read from it already
+	TLS    *message.TLS // nil: in the clear
+	Origin any          // for requests
 }
 
 // Serve serves a connection until it is over, and closes it. A client that turns out to speak HTTP/2

@@ -40,6 +40,7 @@ type serverConn struct {
 	client netip.Addr
 	name   string
 	scheme string
+	tls    *message.TLS
 
 	state    atomic.Int32
 	in       buffer
@@ -57,8 +58,8 @@ type serverConn struct {
 }
 
 func newServerConn(s *Server, a Accepted) *serverConn {
-	c := &serverConn{s: s, conn: a.Conn, origin: a.Origin, scheme: "http", raw: rawConn(a.Conn), plain: !a.TLS}
-	if a.TLS {
+	c := &serverConn{s: s, conn: a.Conn, origin: a.Origin, scheme: "http", raw: rawConn(a.Conn), plain: a.TLS == nil, tls: a.TLS}
+	if a.TLS != nil {
 		c.scheme = "https"
 	}
 	if addr, ok := a.Conn.RemoteAddr().(*net.TCPAddr); ok {
@@ -234,7 +235,7 @@ func (c *serverConn) next() (more bool, err error) {
 // begin makes request and answer ready.
 func (c *serverConn) begin(f *framing) {
 	r := &c.req
-	r.Scheme, r.Client, r.Name, r.Origin = c.scheme, c.client, c.name, c.origin
+	r.Scheme, r.TLS, r.Client, r.Name, r.Origin = c.scheme, c.tls, c.client, c.name, c.origin
 	r.Body = nil
 	c.body.reset(&c.in, r.Length, f.chunked)
 	c.body.silent = r.Expects

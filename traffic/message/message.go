@@ -19,6 +19,7 @@ type Request struct {
 	Path   string // of the target, decoded
 	Host   string // of the target, or else of the Host field, with its port
 	Scheme string // http, https
+	TLS    *TLS   // nil: in the clear
 	Major  int    // version of HTTP
 	Minor  int
 	Client netip.Addr
@@ -29,7 +30,8 @@ type Request struct {
 	Body   RequestBody // nil: none
 	// Expects says that the client waits to be told to send its body, which reading it does.
 	Expects bool
-	Origin  any // what the listener knows of the connection
+	Upgrade string // protocol that the client asks for on a stream of its own, other than by the Upgrade field
+	Origin  any    // what the listener knows of the connection
 }
 
 // RequestBody is read by one goroutine at a time.

@@ -20,7 +20,7 @@ type Record struct {
 	Client   netip.Addr
 	Caller   string         // instance, of a call from service to service
 	From     maru.ServiceID // the caller's service
-	Protocol string         // HTTP/1.1, HTTP/2.0, tcp
+	Protocol string         // HTTP/1.1, HTTP/2.0, HTTP/3.0, tcp
 	Method   string
 	Scheme   string
 	Host     string

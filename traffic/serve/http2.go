@@ -2,7 +2,7 @@ package serve
 
 import (
 	"context"
-	"io"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -45,7 +45,10 @@ type handed struct {
 	origin any
 }
 
-type originKey struct{}
+type (
+	originKey struct{}
+	tlsKey    struct{}
+)
 
 func newHTTP2(s *Server, log *slog.Logger) *http2 {
 	h := &http2{s: s, log: log, queue: newQueue(), done: make(chan struct{}), ends: map[net.Conn]func(){}}
@@ -61,8 +64,13 @@ func newHTTP2(s *Server, log *slog.Logger) *http2 {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		Protocols:         protocols,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if h, ok := c.(*handed); ok && h.origin != nil {
-				return context.WithValue(ctx, originKey{}, h.origin)
+			switch c := c.(type) {
+			case *handed:
+				if c.origin != nil {
+					return context.WithValue(ctx, originKey{}, c.origin)
+				}
+			case *tls.Conn:
+				return context.WithValue(ctx, tlsKey{}, message.NewTLS(c.ConnectionState()))
 			}
 			return ctx
 		},
@@ -129,11 +137,13 @@ func (h *http2) close() { h.http.Close() }
 // ServeHTTP gives a request to the server's handler. While the server drains, the client is told to
 // send further ones on a new connection: "Connection: close" becomes GOAWAY. A panic is the operator's
 // to see.
-func (h *http2) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *http2) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.s.serveWeb(w, r, h.log) }
+
+func (s *Server) serveWeb(w http.ResponseWriter, r *http.Request, log *slog.Logger) {
 	defer func() {
 		if p := recover(); p != nil {
 			if p != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
-				h.log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
+				log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
 			}
 			panic(http.ErrAbortHandler)
 		}
@@ -142,10 +152,16 @@ func (h *http2) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The request's authority is malformed.", http.StatusBadRequest)
 		return
 	}
+	if r.ProtoMajor == 3 {
+		settleBody(r)
+	}
 	req := requestOf(r)
-	c := &http2Client{s: h.s, w: w, r: r}
+	if extended(r) == "websocket" {
+		asUpgrade(req)
+	}
+	c := &http2Client{s: s, w: w, r: r}
 	c.control = http.NewResponseController(w)
-	if h.s.cfg.Handler.Serve(c, req) != nil {
+	if s.cfg.Handler.Serve(c, req) != nil {
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -157,6 +173,7 @@ func requestOf(r *http.Request) *message.Request {
 	}
 	if r.TLS != nil {
 		m.Scheme = "https"
+		m.TLS, _ = r.Context().Value(tlsKey{}).(*message.TLS)
 	}
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		m.Client = a.Addr().Unmap()
@@ -205,7 +222,7 @@ func (b *http2Body) Trailer() message.Header {
 	return h
 }
 
-// http2Client answers by HTTP/2.
+// http2Client answers by HTTP/2 and HTTP/3.
 type http2Client struct {
 	s       *Server
 	w       http.ResponseWriter
@@ -244,7 +261,7 @@ func (c *http2Client) Begin(r *message.Response) error {
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http would guess it
 	}
-	if c.s.Draining() {
+	if c.s.Draining() && c.r.ProtoMajor == 2 {
 		h["Connection"] = []string{"close"}
 	}
 	c.w.WriteHeader(r.Status)
@@ -288,9 +305,4 @@ func (c *http2Client) announced(name string) bool {
 		}
 	}
 	return false
-}
-
-// Switch is none of HTTP/2's (RFC 9113, 8.6).
-func (c *http2Client) Switch(message.Header) (net.Conn, io.Reader, error) {
-	return nil, nil, http.ErrNotSupported
 }

@@ -1,5 +1,5 @@
 // Package serve is an HTTP server that stops without failing a request: HTTP/1.1, HTTP/2 over TLS
-// and HTTP/2 by prior knowledge, on any number of listeners. HTTP/1.1 is Maru's own (traffic/http1);
+// and HTTP/2 by prior knowledge, on any number of listeners, and HTTP/3. HTTP/1.1 is Maru's own (traffic/http1);
 // a connection that turns out to speak HTTP/2 is given to net/http. Both have the same handler.
 package serve
 
@@ -36,6 +36,7 @@ type Server struct {
 	cfg   Config
 	http1 *http1.Server
 	http2 *http2
+	http3 *h3
 
 	mu       sync.Mutex
 	draining bool
@@ -51,6 +52,7 @@ func New(cfg Config, log *slog.Logger) *Server {
 	s := &Server{cfg: cfg, empty: make(chan struct{})}
 	s.http1 = http1.NewServer(http1.Config{Handler: cfg.Handler, Idle: cfg.Idle, Header: readHeader, HeaderBytes: headerBytes}, log)
 	s.http2 = newHTTP2(s, log)
+	s.http3 = newHTTP3(s, log)
 	return s
 }
 
@@ -100,14 +102,15 @@ func (s *Server) takeTLS(c *tls.Conn, end func()) {
 	limit, cancel := context.WithTimeoutCause(context.Background(), readHeader, fmt.Errorf("TLS handshake not done after %s", readHeader))
 	err := c.HandshakeContext(limit)
 	cancel()
+	state := c.ConnectionState()
 	switch {
 	case err != nil:
-	case c.ConnectionState().NegotiatedProtocol == "h2":
+	case state.NegotiatedProtocol == "h2":
 		if s.http2.take(c, end) {
 			return
 		}
-	default:
-		s.http1.Serve(http1.Accepted{Conn: c, TLS: true})
+	case state.NegotiatedProtocol == "", state.NegotiatedProtocol == "http/1.1":
+		s.http1.Serve(http1.Accepted{Conn: c, TLS: message.NewTLS(state)})
 	}
 	c.Close()
 	end()
@@ -164,6 +167,7 @@ func (s *Server) Drain(ctx context.Context, linger time.Duration) {
 	}
 	s.http1.CloseIdle()
 	gone := s.http2.end(ctx)
+	s.http3.end(ctx)
 	select {
 	case <-s.empty:
 	case <-ctx.Done():

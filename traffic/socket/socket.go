@@ -10,6 +10,7 @@ const (
 	Mesh   = "mesh"
 	DNSTCP = "dns-tcp"
 	DNSUDP = "dns-udp"
+	QUIC   = "quic"
 )
 
 // Kind gives what a socket of that name is for: the name without the number behind it.

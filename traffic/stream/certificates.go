@@ -3,12 +3,10 @@ package stream
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/memfile"
 )
 
 // certificatesName is that of the file in memory that certificates are kept in.
@@ -18,7 +16,7 @@ func (s *Subscriber) keepCertificates(c []maru.Certificate) {
 	if s.cfg.Keep == nil {
 		return
 	}
-	f, err := sealed(certificatesName, maru.Raw(c))
+	f, err := memfile.Seal(certificatesName, maru.Raw(c))
 	if err == nil {
 		err = s.cfg.Keep(certificatesName, f)
 		s.hold(f)
@@ -45,12 +43,7 @@ func (s *Subscriber) keptCertificates() ([]maru.Certificate, error) {
 		return nil, err
 	}
 	s.hold(f)
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	// Whoever had the file before may have left its offset anywhere.
-	data, err := io.ReadAll(io.NewSectionReader(f, 0, info.Size()))
+	data, err := memfile.Read(f)
 	if err != nil {
 		return nil, err
 	}
@@ -63,24 +56,4 @@ func decodeCertificates(data []byte) ([]maru.Certificate, error) {
 		return nil, fmt.Errorf("kept certificates: %w", err)
 	}
 	return c, nil
-}
-
-// sealed makes a file in memory that nobody can change any more. A supervisor that starts anew knows it by
-// the beginning of its name.
-func sealed(name string, data []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("maru:"+name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, fmt.Errorf("file in memory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("file in memory: %w", err)
-	}
-	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("seal a file in memory: %w", err)
-	}
-	return f, nil
 }

@@ -67,6 +67,10 @@ func (p *Publisher) since(f *follower) maru.TrafficUpdate {
 	if u.Full || p.certVersion > f.sent {
 		u.Certificates = p.certificates
 	}
+	if f.proxy && (u.Full || p.chalVersion > f.sent) {
+		list := p.challenges
+		u.Challenges = &list
+	}
 	if u.Full || p.resVersion > f.sent {
 		u.Resolvers = p.resolvers
 	}

@@ -157,7 +157,7 @@ func (j *journal) write(services iter.Seq[maru.ServiceTraffic], rest maru.Traffi
 // process does not lose it; that of the machine ends all that the state speaks of too.
 func (j *journal) append(u maru.TrafficUpdate) error {
 	var b bytes.Buffer
-	u.Certificates = nil
+	u.Certificates, u.Challenges = nil, nil
 	for services := u.Services; ; {
 		n := min(len(services), frameServices)
 		u.Services, services = services[:n], services[n:]

@@ -23,6 +23,8 @@ type Publisher struct {
 	certVersion  uint64
 	resolvers    []netip.AddrPort
 	resVersion   uint64
+	challenges   []maru.Challenge
+	chalVersion  uint64
 	followers    map[*follower]struct{}
 	draining     map[string]*drain // by instance
 	removed      []grave           // by version
@@ -110,6 +112,23 @@ func (p *Publisher) SetCertificates(certificates []maru.Certificate) uint64 {
 	p.bump()
 	p.certificates, p.certVersion = certificates, p.version
 	return p.version
+}
+
+// Challenge puts what authorities ask of the gateway in the place of what they asked before, and returns
+// when every data plane answers it. Unavailable: no proxy is connected, so that nobody would.
+func (p *Publisher) Challenge(ctx context.Context, all []maru.Challenge) error {
+	p.mu.Lock()
+	p.bump()
+	p.challenges, p.chalVersion = append([]maru.Challenge{}, all...), p.version // not nil: that says nothing
+	proxies := false
+	for f := range p.followers {
+		proxies = proxies || f.proxy
+	}
+	p.mu.Unlock()
+	if !proxies && len(all) > 0 {
+		return maru.Errorf(maru.Unavailable, "no proxy is there to answer an authority's challenge")
+	}
+	return p.InForce(ctx)
 }
 
 // SetResolvers says whom to ask for names that are not Maru's.

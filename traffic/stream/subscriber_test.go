@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/internal/memfile"
 )
 
 // plane is a data plane that only keeps state.
@@ -124,7 +125,7 @@ func TestReportsAreChecked(t *testing.T) {
 }
 
 func TestKeptCertificatesAreSealed(t *testing.T) {
-	f, err := sealed("test", []byte(`[{"chain":"YQ==","key":"Yg=="}]`))
+	f, err := memfile.Seal("test", []byte(`[{"chain":"YQ==","key":"Yg=="}]`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ type Table struct {
 
 	certificates atomic.Pointer[[]maru.Certificate]
 	resolvers    atomic.Pointer[[]netip.AddrPort]
+	challenges   atomic.Pointer[[]maru.Challenge] // nil: none
 	version      atomic.Uint64
 
 	updating  sync.Mutex
@@ -80,6 +81,11 @@ func (t *Table) Update(u maru.TrafficUpdate) error {
 	}
 	if len(u.Resolvers) > 0 || u.Full {
 		t.resolvers.Store(&u.Resolvers)
+	}
+	if u.Challenges != nil && len(*u.Challenges) > 0 {
+		t.challenges.Store(u.Challenges)
+	} else if u.Challenges != nil || u.Full {
+		t.challenges.Store(nil)
 	}
 	t.version.Store(u.Version)
 	t.tell()
@@ -277,6 +283,9 @@ func (t *Table) Instance(id string) (*Endpoint, bool) { return t.instances.get(i
 
 // Certificates gives the TLS certificates in force, or nil. Each set has its own address.
 func (t *Table) Certificates() *[]maru.Certificate { return t.certificates.Load() }
+
+// Challenges gives what authorities ask of the gateway just now, or nil.
+func (t *Table) Challenges() *[]maru.Challenge { return t.challenges.Load() }
 
 // Resolvers gives the name servers for foreign names.
 func (t *Table) Resolvers() []netip.AddrPort {

@@ -1,0 +1,256 @@
+package traffic_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// rawHTTP2 is a client that says whatever a test wants.
+type rawHTTP2 struct {
+	t    *testing.T
+	conn *tls.Conn
+	*http2.Framer
+	enc  *hpack.Encoder
+	head bytes.Buffer
+}
+
+func dialHTTP2(t *testing.T, w *secureWorld) *rawHTTP2 {
+	t.Helper()
+	conn, err := tls.Dial("tcp", w.https, &tls.Config{RootCAs: w.roots, ServerName: "web.test", NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	c := &rawHTTP2{t: t, conn: conn, Framer: http2.NewFramer(conn, conn)}
+	c.AllowIllegalWrites = true
+	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.enc = hpack.NewEncoder(&c.head)
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// block gives the fields, names and values in turn, compressed.
+func (c *rawHTTP2) block(fields ...string) []byte {
+	c.head.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		_ = c.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	return bytes.Clone(c.head.Bytes())
+}
+
+func (c *rawHTTP2) get(more ...string) []byte {
+	return c.block(append([]string{":method", "GET", ":scheme", "https", ":authority", "web.test", ":path", "/"}, more...)...)
+}
+
+// end reads until the server says how a stream, or with 0 the connection, ends: a status, a reset of the
+// stream, or the end of the connection.
+func (c *rawHTTP2) end(stream uint32) string {
+	c.t.Helper()
+	for {
+		f, err := c.ReadFrame()
+		if err != nil {
+			return "closed"
+		}
+		switch f := f.(type) {
+		case *http2.MetaHeadersFrame:
+			if f.StreamID == stream {
+				return f.PseudoValue("status")
+			}
+		case *http2.RSTStreamFrame:
+			if f.StreamID == stream {
+				return f.ErrCode.String()
+			}
+		case *http2.GoAwayFrame:
+			if f.ErrCode != http2.ErrCodeNo {
+				return "GOAWAY " + f.ErrCode.String()
+			}
+		}
+	}
+}
+
+// hostileWorld counts what comes to the service, and tells that others are served still.
+func hostileWorld(t *testing.T) (w *secureWorld, came *atomic.Int64, others func()) {
+	w = newSecureWorld(t, false, nil, "web.test")
+	came = new(atomic.Int64)
+	w.set(web(startInstance(t, "a", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		came.Add(1)
+		for name, values := range r.Header {
+			if strings.ContainsAny(name+strings.Join(values, ""), "\r\n\x00") || name == "Injected" {
+				t.Errorf("%q: %q", name, values)
+			}
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		if r.URL.Path == "/slow" {
+			<-r.Context().Done()
+		}
+	}))))
+	return w, came, func() {
+		t.Helper()
+		if res, _ := ask(t, w.client(nil, true), "https://web.test/", nil); res.StatusCode != 200 {
+			t.Error("others are not served:", res.Status)
+		}
+	}
+}
+
+// TestHTTP2MalformedRequests refuses what could be read in two ways behind the proxy (RFC 9113, 8.2 and 8.3).
+func TestHTTP2MalformedRequests(t *testing.T) {
+	w, came, others := hostileWorld(t)
+	get := []string{":method", "GET", ":scheme", "https", ":authority", "web.test", ":path", "/"}
+	with := func(more ...string) []string { return append(append([]string(nil), get...), more...) }
+	for name, fields := range map[string][]string{
+		"line end in a value":       with("x-a", "b\r\nInjected: yes"),
+		"line feed in a value":      with("x-a", "b\ninjected: yes"),
+		"zero in a value":           with("x-a", "b\x00"),
+		"line end in a name":        with("x-a\r\ninjected", "yes"),
+		"colon in a name":           with("x-a: b", "yes"),
+		"capital in a name":         with("X-Upper", "yes"),
+		"line end in the path":      {":method", "GET", ":scheme", "https", ":authority", "web.test", ":path", "/ HTTP/1.1\r\nInjected: yes"},
+		"line end in the method":    {":method", "GET / HTTP/1.1\r\nInjected: yes\r\n", ":scheme", "https", ":authority", "web.test", ":path", "/"},
+		"line end in the authority": {":method", "GET", ":scheme", "https", ":authority", "web.test\r\nInjected: yes", ":path", "/"},
+		"no method":                 get[2:],
+		"no path":                   get[:6],
+		"no scheme":                 {":method", "GET", ":authority", "web.test", ":path", "/"},
+		"two paths":                 with(":path", "/b"),
+		"two methods":               with(":method", "POST"),
+		"pseudo-header behind":      with("x-a", "b", ":authority", "web.test"),
+		"unknown pseudo-header":     with(":version", "2"),
+		"status":                    with(":status", "200"),
+		"connection field":          with("connection", "keep-alive"),
+		"transfer coding":           with("transfer-encoding", "chunked"),
+		"upgrade":                   with("upgrade", "websocket"),
+		"te":                        with("te", "gzip"),
+		"user in the authority":     {":method", "GET", ":scheme", "https", ":authority", "u@web.test", ":path", "/"},
+		"other host":                with("host", "other.test"),
+	} {
+		c := dialHTTP2(t, w)
+		if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(fields...), EndStream: true, EndHeaders: true}); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.end(1); got == "200" && name != "other host" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if n := came.Load(); n > 1 {
+		t.Errorf("%d came to the service", n)
+	}
+	others()
+}
+
+// TestHTTP2Lengths refuses a body that is not as long as it said (RFC 9113, 8.1.1): behind the proxy the rest
+// would be another request.
+func TestHTTP2Lengths(t *testing.T) {
+	w, _, others := hostileWorld(t)
+	for body, length := range map[string]string{"abcdef": "3", "abc": "6", "": "5", "abcd": "x"} {
+		c := dialHTTP2(t, w)
+		head := c.block(":method", "POST", ":scheme", "https", ":authority", "web.test", ":path", "/", "content-length", length)
+		if err := errors.Join(c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head, EndHeaders: true}), c.WriteData(1, true, []byte(body))); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.end(1); got == "200" && body != "" {
+			t.Errorf("%q as %s: %s", body, length, got)
+		}
+	}
+	others()
+}
+
+// TestHTTP2RapidReset opens streams and resets them at once, ever on (CVE-2023-44487): no more of them are
+// with the service at once than a client may have open, and others are served.
+func TestHTTP2RapidReset(t *testing.T) {
+	w, came, others := hostileWorld(t)
+	c := dialHTTP2(t, w)
+	go func() { _, _ = io.Copy(io.Discard, c.conn) }()
+	head := func() []byte {
+		return c.block(":method", "GET", ":scheme", "https", ":authority", "web.test", ":path", "/slow")
+	}
+	const streams = 10000
+	sent := 0
+	for id := uint32(1); id < 2*streams; id += 2 {
+		err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: head(), EndStream: true, EndHeaders: true})
+		if err = errors.Join(err, c.WriteRSTStream(id, http2.ErrCodeCancel)); err != nil {
+			break
+		}
+		sent++
+	}
+	others()
+	if n := came.Load(); n > int64(streams/2) {
+		t.Errorf("%d of %d came to the service", n, sent)
+	}
+	eventually(t, "nothing in flight", func() bool { return w.Report().InFlight["a"] == 0 })
+}
+
+// TestHTTP2Floods ends connections that make work and ask for nothing (RFC 9113, 10.5): headers without an end
+// (CVE-2023-45288), headers that are small only while compressed, settings and pings whose answers nobody
+// reads.
+func TestHTTP2Floods(t *testing.T) {
+	w, came, others := hostileWorld(t)
+	for name, flood := range map[string]func(c *rawHTTP2) error{
+		"continuation": func(c *rawHTTP2) error {
+			if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.get()}); err != nil {
+				return err
+			}
+			part := c.block("x-filler", strings.Repeat("a", 8<<10))
+			for range 4000 {
+				if err := c.WriteContinuation(1, false, part); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"compressed": func(c *rawHTTP2) error {
+			// One field of 4 KB in the table, named ever again by one byte.
+			block := append(c.get("x-bomb", strings.Repeat("a", 3900)), bytes.Repeat([]byte{0x80 | 62}, 15000)...)
+			if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndStream: true, EndHeaders: true}); err != nil {
+				return err
+			}
+			if got := c.end(1); got != "200" {
+				return errors.New(got)
+			}
+			return nil
+		},
+		"settings": func(c *rawHTTP2) error {
+			for range 2000000 {
+				if err := c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"pings": func(c *rawHTTP2) error {
+			for range 2000000 {
+				if err := c.WritePing(false, [8]byte{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		c := dialHTTP2(t, w)
+		_ = c.conn.SetWriteDeadline(time.Now().Add(2 * time.Second)) // one that is read no more holds up its client only
+		if flood(c) == nil {
+			t.Errorf("%s: it is taken", name)
+		}
+		c.conn.Close()
+		others()
+	}
+	if n := came.Load(); n > 4 {
+		t.Errorf("%d came to the service", n)
+	}
+}
