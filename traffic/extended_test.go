@@ -111,6 +111,18 @@ func TestWebSocketOverHTTP3(t *testing.T) {
 	eventually(t, "nothing in flight", func() bool { return w.Report().InFlight["a"] == 0 })
 }
 
+// extendedTransport gives a client's side that sends extended CONNECT requests, which net/http's does not.
+func extendedTransport(t *testing.T, w *secureWorld) http.RoundTripper {
+	dial := func(ctx context.Context, _, _ string, cfg *tls.Config) (net.Conn, error) {
+		return (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", w.https)
+	}
+	//lint:ignore SA1019 its successor refuses the field :protocol
+	tr := &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots}, DialTLSContext: dial}
+	//lint:ignore SA1019 as above
+	t.Cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
 // TestWebSocketOverHTTP2 does the same by HTTP/2 (RFC 8441). net/http looks only when a process starts whether
 // it may, so this is one of its own.
 func TestWebSocketOverHTTP2(t *testing.T) {
@@ -125,11 +137,7 @@ func TestWebSocketOverHTTP2(t *testing.T) {
 	}
 	w := newSecureWorld(t, false, func(*traffic.Config) {}, "web.test")
 	w.set(web(echoing(t)))
-	tr := &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots}, DialTLSContext: func(ctx context.Context, _, _ string, cfg *tls.Config) (net.Conn, error) {
-		return (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", w.https)
-	}}
-	defer tr.CloseIdleConnections()
-	c := &http.Client{Transport: tr}
+	c := &http.Client{Transport: extendedTransport(t, w)}
 	begin := func(protocol, path string) (*io.PipeWriter, *http.Response) {
 		t.Helper()
 		pr, pw := io.Pipe()

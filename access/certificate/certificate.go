@@ -181,7 +181,10 @@ func Describe(source, name string, leaf *x509.Certificate, now time.Time) maru.C
 }
 
 func issuer(leaf *x509.Certificate) string {
-	if len(leaf.Issuer.Organization) > 0 && leaf.Issuer.CommonName != "" {
+	if name := leaf.Issuer.CommonName; len(leaf.Issuer.Organization) > 0 && name != "" {
+		if strings.HasPrefix(name, leaf.Issuer.Organization[0]) {
+			return name
+		}
 		return leaf.Issuer.Organization[0] + " " + leaf.Issuer.CommonName
 	}
 	return leaf.Issuer.String()
