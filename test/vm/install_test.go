@@ -63,7 +63,7 @@ func upgrade(t *testing.T, m *machine) {
 func remove(t *testing.T, m *machine, before string) {
 	m.step(t, "remove the package")
 	m.run(t, "dpkg -r maru")
-	if left := m.run(t, "pgrep -x 'app|service|containerd-shim' || true"); left != "" {
+	if left := m.run(t, "{ pgrep -x app; pgrep -x service; pgrep -x containerd-shim; } || true"); left != "" {
 		t.Errorf("instances run on without Maru: %s", left)
 	}
 	m.run(t, "test -d /var/lib/maru/volumes")
