@@ -176,7 +176,7 @@ func TestComposeScaleRestartRemove(t *testing.T) {
 	m := start(t)
 	m.loadImage(t, image)
 	m.deploy(t, strings.ReplaceAll(keeper, "VALUE", "one")+"\n")
-	m.deploy(t, strings.ReplaceAll(strings.Replace(web, "x-maru:", "deploy: {replicas: 2}\n    x-maru:", 1), "VALUE", "one"))
+	m.deploy(t, strings.ReplaceAll(strings.Replace(web, "x-maru:", "deploy: {replicas: 2}\n    x-maru:\n      balance: {policy: round_robin, slow_start: 0}", 1), "VALUE", "one"))
 	answering := func() map[string]int {
 		seen := map[string]int{}
 		for range 30 {
