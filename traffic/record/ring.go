@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,12 +101,7 @@ func (r *Ring) Reader() *Reader {
 func (r *Reader) Close() {
 	r.ring.mu.Lock()
 	defer r.ring.mu.Unlock()
-	for i, other := range r.ring.readers {
-		if other == r {
-			r.ring.readers = append(r.ring.readers[:i:i], r.ring.readers[i+1:]...)
-			return
-		}
-	}
+	r.ring.readers = slices.DeleteFunc(r.ring.readers, func(other *Reader) bool { return other == r })
 }
 
 // Wait returns when there is a record to read and then, if many more don't come first, the time gather
