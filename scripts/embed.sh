@@ -27,6 +27,7 @@ case $tags in
 *seccomp*)
 	patched=$PWD/$work/runc-source
 	rm -rf "$patched"
+	go mod download github.com/opencontainers/runc
 	cp -r "$(go list -m -f '{{.Dir}}' github.com/opencontainers/runc)" "$patched"
 	chmod -R u+w "$patched"
 	seccomp=$patched/libcontainer/seccomp
