@@ -101,17 +101,26 @@ func (l *Limiter) enter(now int64, p Priority) bool {
 		}
 	}
 	n := l.inFlight.Add(1)
-	if n >= bound && !l.full.Load() {
-		l.full.Store(true)
+	in := n <= max(room, 1)
+	if (n >= bound || !in) && !l.full.Load() && l.full.CompareAndSwap(false, true) {
+		l.restart(now)
 	}
-	if n <= max(room, 1) {
-		return true
+	if !in {
+		l.inFlight.Add(-1)
 	}
-	if !l.full.Load() {
-		l.full.Store(true)
+	return in
+}
+
+// restart begins the window anew, when the bound is reached in it: how long the requests before took says
+// nothing of whether those that are in now wait.
+func (l *Limiter) restart(now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cfg.Requests == 0 && l.began.Load() != 0 {
+		l.began.Store(now)
+		l.good.Store(0)
+		l.busy.Store(0)
 	}
-	l.inFlight.Add(-1)
-	return false
 }
 
 // Leave counts a request out that entered at a moment, and whether it had a good answer.

@@ -279,7 +279,7 @@ func TestOverload(t *testing.T) {
 				goodput*100, p99.Round(100*time.Microsecond), float64(p99)/float64(normal), normal.Round(100*time.Microsecond), refused, after.Round(100*time.Microsecond), falsely, later, s.svc.State().Limiter().Bound())
 			want := 0.9
 			if m.loose {
-				want = 0.7
+				want = 0.8 // of few requests, by chance
 			}
 			if goodput < want || p99 > 3*normal || after > normal*3/2 {
 				t.Error("too little, or too late")
