@@ -28,7 +28,8 @@ func TestManyRoutesAndCertificates(t *testing.T) {
 	a := startInstance(t, "a", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "a") }))
 	one := func(i int) maru.ServiceTraffic {
 		s := web(a)
-		s.Service, s.VirtualAddress = shop.Service(fmt.Sprint("s", i)), maru.Addresses{}
+		name := fmt.Sprint("s", i)
+		s.Service, s.VirtualAddress, s.Networks = shop.Service(name), maru.Addresses{}, map[string][]string{"default/production/shop/default": {name}}
 		s.Routes = []maru.Route{{Host: fmt.Sprintf("s%d.test", i)}}
 		return s
 	}
