@@ -394,8 +394,11 @@ func TestQUICAmplification(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	retries := 0
+	var packets [][]byte // made beforehand, so that they come at once
 	for range 200 {
-		p := firstPacket(t, at)
+		packets = append(packets, firstPacket(t, at))
+	}
+	for _, p := range packets {
 		wg.Go(func() {
 			if n, retry := answers(p, 2*time.Second); retry {
 				mu.Lock()

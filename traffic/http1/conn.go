@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -85,6 +86,7 @@ type Conn struct {
 	slow  bool
 	stop  func() bool
 	pump  chan struct{} // closed when the body was sent; nil: nothing is sent aside
+	last  *atomic.Bool  // its last write is under way, or done
 	pumpE error
 
 	res    message.Response
@@ -346,12 +348,12 @@ func (c *Conn) detach() net.Conn {
 
 // sendBody sends the body while the answer is waited for.
 func (c *Conn) sendBody() {
-	done := make(chan struct{})
-	c.pump = done
+	done, last := make(chan struct{}), new(atomic.Bool)
+	c.pump, c.last = done, last
 	// The request is the next attempt's while a failed one's goroutine may still be here.
 	conn, body, length, trailer := c.conn, c.req.Body, c.req.Length, c.req.Trailer
 	go func() {
-		err := pump(conn, body, length, trailer)
+		err := pump(conn, body, length, trailer, last)
 		c.pumpE = err
 		close(done) // before the endpoint learns of it: its answer to that is not why the request failed
 		if err != nil {
@@ -363,7 +365,8 @@ func (c *Conn) sendBody() {
 	}()
 }
 
-func pump(to io.Writer, body io.Reader, length int64, trailer func() message.Header) error {
+// pump sends a body, and says before its last write that it is that: nothing is waited for behind it.
+func pump(to io.Writer, body io.Reader, length int64, trailer func() message.Header, last *atomic.Bool) error {
 	buf := largePool.Get().(*[largeSize]byte)
 	defer largePool.Put(buf)
 	const space = 16 // for a chunk's size before the data
@@ -380,6 +383,7 @@ func pump(to io.Writer, body io.Reader, length int64, trailer func() message.Hea
 			} else if left -= int64(n); left < 0 {
 				return errTooMuch
 			}
+			last.Store(left == 0)
 			if _, err := to.Write(buf[from:end]); err != nil {
 				return err
 			}
@@ -390,15 +394,32 @@ func pump(to io.Writer, body io.Reader, length int64, trailer func() message.Hea
 			if trailer != nil {
 				list = trailer()
 			}
+			last.Store(true)
 			_, err := to.Write(appendTrailer(nil, list))
 			return err
-		case errors.Is(err, io.EOF) && left > 0:
-			return io.ErrUnexpectedEOF
-		case errors.Is(err, io.EOF):
+		case err != nil && !errors.Is(err, io.EOF):
+			return err
+		case left == 0:
 			return nil
 		case err != nil:
-			return err
+			return io.ErrUnexpectedEOF
 		}
+	}
+}
+
+// wasSent tells whether the body was sent whole. An instance may have all of it before this process knows that
+// its last write is done.
+func (c *Conn) wasSent() bool {
+	if c.last.Load() {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(brief))
+		<-c.pump
+		_ = c.conn.SetWriteDeadline(time.Time{})
+	}
+	select {
+	case <-c.pump:
+		return c.pumpE == nil
+	default:
+		return false
 	}
 }
 
@@ -423,12 +444,7 @@ func (b responseBody) Close() {
 		whole = false
 	}
 	if c.pump != nil {
-		select {
-		case <-c.pump:
-			whole = whole && c.pumpE == nil
-		default:
-			whole = false
-		}
+		whole = c.wasSent() && whole
 	}
 	if !whole || len(c.in.buffered()) > 0 {
 		c.conn.Close()
