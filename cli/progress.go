@@ -43,12 +43,12 @@ func (s *shell) follow(scope *maruv1.Scope, next func(*event) bool, ended func()
 		return err
 	}
 	if s.output != "json" {
-		s.showResult(scope, v.result)
+		s.showResult(scope, v.cause, v.result)
 	}
 	return nil
 }
 
-func (s *shell) showResult(scope *maruv1.Scope, r *maruv1.DeployResult) {
+func (s *shell) showResult(scope *maruv1.Scope, cause string, r *maruv1.DeployResult) {
 	if r == nil {
 		return
 	}
@@ -58,6 +58,8 @@ func (s *shell) showResult(scope *maruv1.Scope, r *maruv1.DeployResult) {
 		fmt.Fprintf(s.Stdout, "%s is up to date: nothing changed\n", scope.App)
 	case r.Took == nil:
 		fmt.Fprintf(s.Stdout, "rollout %d of %s has begun\n", r.Rollout, scope.App)
+	case cause == "remove":
+		fmt.Fprintf(s.Stdout, "%s %s was removed in %.1fs\n", style.good("✓"), scope.App, r.Took.AsDuration().Seconds())
 	default:
 		fmt.Fprintf(s.Stdout, "%s rollout %d of %s is serving after %.1fs\n", style.good("✓"), r.Rollout, scope.App, r.Took.AsDuration().Seconds())
 	}
@@ -80,6 +82,7 @@ type view struct {
 	order  []string
 	lines  map[string]*line
 	closed bool
+	cause  string // of the rollout
 	result *maruv1.DeployResult
 }
 
@@ -156,6 +159,7 @@ func (v *view) progress(p *maruv1.Progress) {
 }
 
 func (v *view) status(s *maruv1.RolloutStatus) {
+	v.cause = s.Rollout.GetCause()
 	for name, part := range s.Rollout.GetServices() {
 		l := v.line(name)
 		detail := part.Reason
