@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/socket"
 )
 
 // What a connection is doing.
@@ -58,7 +59,7 @@ type serverConn struct {
 }
 
 func newServerConn(s *Server, a Accepted) *serverConn {
-	c := &serverConn{s: s, conn: a.Conn, origin: a.Origin, scheme: "http", raw: rawConn(a.Conn), plain: a.TLS == nil, tls: a.TLS}
+	c := &serverConn{s: s, conn: a.Conn, origin: a.Origin, scheme: "http", raw: socket.Raw(a.Conn), plain: a.TLS == nil, tls: a.TLS}
 	if a.TLS != nil {
 		c.scheme = "https"
 	}
@@ -175,7 +176,7 @@ func (c *serverConn) await() bool {
 // tryRead takes a buffer only if there is something to read into it.
 func (c *serverConn) tryRead(fd uintptr) bool {
 	p := c.in.room()
-	n, again, err := readSocket(fd, p)
+	n, again, err := socket.Read(fd, p)
 	if again {
 		c.in.release()
 		return false
@@ -321,7 +322,7 @@ func (c *serverConn) refuse(err error) {
 	h.b = appendStatus(h.b, e.Status)
 	h.start()
 	text := e.What + "\n"
-	h.field("Date", dateOf(time.Now()))
+	h.field("Date", message.Date(time.Now()))
 	h.field("Content-Type", "text/plain; charset=utf-8")
 	h.field("Content-Length", strconv.Itoa(len(text)))
 	h.field("Connection", "close")
