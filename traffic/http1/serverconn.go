@@ -110,7 +110,7 @@ func (c *serverConn) setReadBy(t time.Time) {
 }
 
 // serve answers requests until the connection is over.
-func (c *serverConn) serve() (other *Prefixed) {
+func (c *serverConn) serve() (other []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.s.log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
@@ -122,7 +122,7 @@ func (c *serverConn) serve() (other *Prefixed) {
 		case errors.Is(err, errPreface) && c.scheme == "http":
 			c.state.Store(closed)
 			_ = c.conn.SetDeadline(time.Time{})
-			return &Prefixed{c.conn, append([]byte(nil), c.in.buffered()...)}
+			return append([]byte(nil), c.in.buffered()...)
 		case err != nil:
 			c.refuse(err)
 			return nil
