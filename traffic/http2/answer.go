@@ -185,7 +185,7 @@ func (c *conn) endStream(s *stream, trailer message.Header) {
 	}
 	if s.body.ended {
 		s.over = true
-		delete(c.streams, s.id)
+		c.streams.remove(s)
 	} else if !a.switched {
 		c.reset(s, NoError)
 	}
@@ -275,7 +275,7 @@ func (c *conn) refuse(id uint32, r *refusal, ends bool) {
 	}
 	if !ends {
 		c.append(func(b []byte) []byte { return appendReset(b, id, NoError) })
-		c.remember(id)
+		c.ended.add(id)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -28,9 +29,6 @@ const (
 	// at once might take back what tells it why.
 	lingerFor   = 500 * time.Millisecond
 	lingerBytes = 256 << 10
-	// remembered is how many streams that were ended first by this side are told from others: what a
-	// client sent on them before it knew is passed over.
-	remembered = 64
 )
 
 // conn is a client's connection. One goroutine reads it, and has what stands before the lock for itself.
@@ -56,19 +54,17 @@ type conn struct {
 	headBy  time.Time // a header that has begun has to be there; zero: none has
 	clock   clock
 
-	mu       sync.Mutex // of what follows, and of streams
-	changed  sync.Cond
-	out      output
-	encoder  encoder
-	calm     calm
-	streams  map[uint32]*stream // that are not over
-	running  int                // requests
-	orphans  int                // of them those whose stream was reset
-	newest   uint32             // stream of the client
-	opened   [remembered]uint32 // the newest streams
-	ended    [remembered]uint32 // those that this side ended first
-	openedAt int
-	endedAt  int
+	mu      sync.Mutex // of what follows, and of streams
+	changed sync.Cond
+	out     output
+	encoder encoder
+	calm    calm
+	streams streamList // that are not over
+	running int        // requests
+	orphans int        // of them those whose stream was reset
+	newest  uint32     // stream of the client
+	opened  recent     // streams
+	ended   recent     // streams that this side ended first
 
 	window      int // the client may send
 	owed        int // was read, and is not the client's to send again yet
@@ -92,7 +88,7 @@ type clock struct {
 func newConn(s *Server, a Accepted) *conn {
 	c := &conn{
 		s: s, conn: a.Conn, first: a.First, scheme: "http", tls: a.TLS, origin: a.Origin,
-		calm: newCalm(time.Now()), encoder: newEncoder(), streams: map[uint32]*stream{},
+		calm: newCalm(time.Now()), encoder: newEncoder(),
 		window: connWindow, given: firstWindow, firstWindow: firstWindow,
 	}
 	if a.TLS != nil {
@@ -153,7 +149,8 @@ func (c *conn) leave(err error) {
 		c.s.log.Debug("connection ended for what its client did", "client", c.name, "error", err)
 	}
 	c.mu.Lock()
-	for _, s := range c.streams {
+	for len(c.streams) > 0 {
+		s := c.streams[0]
 		c.abandon(s, !s.answer.ended)
 	}
 	c.leaving = true
@@ -196,21 +193,6 @@ func (c *conn) linger() {
 	if c.conn.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
 		_, _ = io.CopyN(io.Discard, c.conn, lingerBytes)
 	}
-}
-
-// remember keeps in mind that this side ended a stream first.
-func (c *conn) remember(id uint32) {
-	c.ended[c.endedAt%remembered] = id
-	c.endedAt++
-}
-
-func among(list *[remembered]uint32, id uint32) bool {
-	for _, x := range list {
-		if x == id {
-			return true
-		}
-	}
-	return false
 }
 
 // rouse has the one who reads look around.
@@ -290,7 +272,7 @@ func (c *conn) tick() error {
 		c.pinged = now.Add(pingFor)
 		c.handOver()
 	}
-	for _, s := range c.streams {
+	for _, s := range slices.Clone(c.streams) {
 		if s.stalled(now.Add(-c.s.cfg.Idle)) {
 			c.reset(s, Cancel)
 			c.handOver()

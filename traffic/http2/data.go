@@ -59,8 +59,8 @@ func (c *conn) admit(f frame, size int) error {
 		cost = costFrame
 	}
 	code := NoError
-	if s := c.streams[f.stream]; s == nil {
-		if cost = costFrame; !among(&c.ended, f.stream) {
+	if s := c.streams.get(f.stream); s == nil {
+		if cost = costFrame; !c.ended.has(f.stream) {
 			code = StreamClosed
 		}
 	} else {
@@ -99,7 +99,7 @@ func (b *body) admit(length, size int) Code {
 func (c *conn) deliver(id uint32, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.streams[id]; s != nil && s.body.err == nil {
+	if s := c.streams.get(id); s != nil && s.body.err == nil {
 		s.body.put(p)
 		s.wake.Broadcast()
 		return
@@ -113,7 +113,7 @@ func (c *conn) deliver(id uint32, p []byte) {
 func (c *conn) ends(id uint32) error {
 	c.mu.Lock()
 	code := NoError
-	if s := c.streams[id]; s != nil {
+	if s := c.streams.get(id); s != nil {
 		code = c.endBody(s)
 	}
 	c.mu.Unlock()

@@ -45,7 +45,7 @@ type encoder struct {
 	limit   int // the size may be
 	lowest  int // it was since the last block
 	changed bool
-	seen    [64]uint32
+	seen    [32]uint32
 	lower   []byte
 }
 

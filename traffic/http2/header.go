@@ -117,12 +117,12 @@ func (c *conn) whole() error {
 		return c.request()
 	}
 	c.mu.Lock()
-	s := c.streams[h.stream]
+	s := c.streams.get(h.stream)
 	var code Code
 	if s != nil {
 		code = c.trailers(s)
 	}
-	late := among(&c.ended, h.stream)
+	late := c.ended.has(h.stream)
 	c.mu.Unlock()
 	switch {
 	case s != nil && code != NoError:
@@ -131,7 +131,7 @@ func (c *conn) whole() error {
 		return nil
 	case late:
 		return c.pay(costFrame)
-	case among(&c.opened, h.stream):
+	case c.opened.has(h.stream):
 		return fails(StreamClosed, "a header of a stream that has ended")
 	}
 	return fails(ProtocolError, "a stream of a lower number than the one before")
@@ -169,7 +169,7 @@ func (c *conn) endBody(s *stream) Code {
 	s.wake.Broadcast()
 	if s.answer.ended {
 		s.over = true
-		delete(c.streams, s.id)
+		c.streams.remove(s)
 	}
 	return NoError
 }
@@ -179,12 +179,11 @@ func (c *conn) request() error {
 	h := &c.head
 	c.mu.Lock()
 	c.newest = h.stream
-	c.opened[c.openedAt%remembered] = h.stream
-	c.openedAt++
+	c.opened.add(h.stream)
 	late := c.goaway == departed
 	full := len(c.streams)+c.orphans >= streams
 	if late {
-		c.remember(h.stream)
+		c.ended.add(h.stream)
 	}
 	c.mu.Unlock()
 	switch {
@@ -209,7 +208,7 @@ func (c *conn) request() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.answer = answer{window: c.firstWindow}
-	c.streams[s.id] = s
+	c.streams.add(s)
 	c.running++
 	c.fresh = append(c.fresh, s)
 	return nil

@@ -109,14 +109,14 @@ func (c *conn) pay(cost int) error {
 func (c *conn) wrong(id uint32, code Code) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch s := c.streams[id]; {
+	switch s := c.streams.get(id); {
 	case s != nil:
 		c.reset(s, code)
 	case c.isIdle(id):
 		return fails(code, "a frame of a stream that was not begun")
 	default:
 		c.append(func(b []byte) []byte { return appendReset(b, id, code) })
-		c.remember(id)
+		c.ended.add(id)
 	}
 	c.owes = true
 	if !c.calm.spend(costReset) {
@@ -150,7 +150,7 @@ func (c *conn) resets(f frame, p []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cost := costFrame
-	if s := c.streams[f.stream]; s != nil {
+	if s := c.streams.get(f.stream); s != nil {
 		cost = costReset
 		c.abandon(s, !s.answer.ended)
 	}
@@ -214,7 +214,7 @@ func (c *conn) windowUpdate(f frame, p []byte) error {
 		return c.openWindow(n)
 	}
 	c.mu.Lock()
-	s := c.streams[f.stream]
+	s := c.streams.get(f.stream)
 	over := s != nil && s.answer.window+n > mostWindow
 	calm := c.calm.spend(costFrame)
 	if s != nil && !over {

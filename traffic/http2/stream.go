@@ -118,14 +118,14 @@ func (s *stream) Context() context.Context {
 // reset ends a stream of which the other side may not have seen the end, and tells it why. The lock is held.
 func (c *conn) reset(s *stream, code Code) {
 	c.append(func(b []byte) []byte { return appendReset(b, s.id, code) })
-	c.remember(s.id)
+	c.ended.add(s.id)
 	c.abandon(s, !s.answer.ended)
 }
 
 // abandon ends a stream; early tells that its request has no whole answer. The lock is held.
 func (c *conn) abandon(s *stream, early bool) {
 	s.over = true
-	delete(c.streams, s.id)
+	c.streams.remove(s)
 	c.credit(s.body.fail(errReset))
 	if early {
 		s.orphan = true
