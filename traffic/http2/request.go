@@ -137,7 +137,7 @@ func (a *asked) special(f message.Field, r *message.Request) (keep bool, err err
 // rules are got around (RFC 9113, 8.3.1).
 func (a *asked) hostOf(r *message.Request) error {
 	switch {
-	case a.hosts > 1, a.hosts == 1 && a.authority != "" && !message.Equal(a.host, a.authority):
+	case a.hosts > 1, a.hosts == 1 && a.authority != "" && a.host != a.authority:
 		return errMalformed
 	case a.authority == "":
 		a.authority = a.host
