@@ -2,11 +2,15 @@ package http2
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/marucloud/maru/traffic/message"
 )
 
 // TestExchange is the usual request, several of them at once, and what their bodies are like.
@@ -351,5 +355,47 @@ func TestLargeAnswerHeader(t *testing.T) {
 	}
 	if string(kinds) != "\x01\x09\x09" || string(flags) != "\x01\x00\x04" || sum != 40<<10 {
 		t.Fatal(kinds, flags, sum)
+	}
+}
+
+// TestCookies makes one field of those that a client sends one by one (RFC 9113, 8.2.3).
+func TestCookies(t *testing.T) {
+	var a asked
+	var r message.Request
+	fields := message.Header{
+		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "a"}, {Name: ":path", Value: "/"},
+		{Name: "cookie", Value: "a=1"}, {Name: "x-b", Value: "2"}, {Name: "cookie", Value: "c=3"},
+	}
+	if err := a.parse(fields, &r); err != nil {
+		t.Fatal(err)
+	}
+	if want := (message.Header{{Name: "cookie", Value: "a=1; c=3"}, {Name: "x-b", Value: "2"}}); !slices.Equal(r.Header, want) {
+		t.Error(r.Header)
+	}
+}
+
+// TestSecretsAreNotKept sends what is secret so that nobody on the way keeps it (RFC 7541, 7.1.3), and what
+// repeats from its third time on as one byte.
+func TestSecretsAreNotKept(t *testing.T) {
+	e := newEncoder()
+	var sensitive int
+	d := hpack.NewDecoder(tableSize, func(f hpack.HeaderField) {
+		if f.Sensitive {
+			sensitive++
+		}
+	})
+	for range 3 {
+		_, err := d.Write(e.field(nil, "Set-Cookie", "session=secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sensitive != 3 || len(e.kept) != 0 {
+		t.Error(sensitive, e.kept)
+	}
+	for want := 3; want > 0; want-- {
+		if n := len(e.field(nil, "X-A", "b")); (n == 1) != (want == 1) {
+			t.Errorf("%d bytes", n)
+		}
 	}
 }
