@@ -8,9 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -123,18 +120,8 @@ func extendedTransport(t *testing.T, w *secureWorld) http.RoundTripper {
 	return tr
 }
 
-// TestWebSocketOverHTTP2 does the same by HTTP/2 (RFC 8441). net/http looks only when a process starts whether
-// it may, so this is one of its own.
+// TestWebSocketOverHTTP2 does the same by HTTP/2 (RFC 8441).
 func TestWebSocketOverHTTP2(t *testing.T) {
-	const setting = "http2xconnect=1"
-	if !strings.Contains(os.Getenv("GODEBUG"), setting) {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWebSocketOverHTTP2$", "-test.v")
-		cmd.Env = append(os.Environ(), "GODEBUG="+setting)
-		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS")) {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		return
-	}
 	w := newSecureWorld(t, false, func(*traffic.Config) {}, "web.test")
 	w.set(web(echoing(t)))
 	c := &http.Client{Transport: extendedTransport(t, w)}

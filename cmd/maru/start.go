@@ -22,9 +22,6 @@ import (
 	"github.com/marucloud/maru/internal/supervisor"
 )
 
-// extendedConnect has net/http take WebSocket over HTTP/2 (RFC 8441), which it does not by default.
-const extendedConnect = "GODEBUG=http2xconnect=1"
-
 // startTimeout is how long a detached start may take until the API answers.
 const startTimeout = time.Minute
 
@@ -111,7 +108,7 @@ func processes(p *platform) ([]supervisor.Spec, error) {
 			{Name: "api-tls", Network: "tcp", Address: p.api},
 			{Name: "traffic", Network: "unix", Address: p.layout.TrafficSocket(), Mode: 0o660, GID: gid},
 		}},
-		{Name: "proxy", Command: run("proxy"), Env: []string{extendedConnect}, UID: uid, GID: gid, Overlap: true, Sockets: proxySockets(p, ranges), Folder: p.layout.ProxyData(), Grace: 10 * time.Minute},
+		{Name: "proxy", Command: run("proxy"), UID: uid, GID: gid, Overlap: true, Sockets: proxySockets(p, ranges), Folder: p.layout.ProxyData(), Grace: 10 * time.Minute},
 		{Name: "builder", Command: run("builder"), OnDemand: true, Sockets: []supervisor.Socket{
 			{Name: "builder", Network: "unix", Address: p.layout.BuilderSocket(), Mode: 0o600},
 		}},

@@ -206,7 +206,6 @@ func (p *process) start() (*handle, error) {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = files
 	cmd.Env = slices.DeleteFunc(os.Environ(), isHandedOn)
-	cmd.Env = append(cmd.Env, p.spec.Env...)
 	cmd.Env = append(cmd.Env, sockets.Environment(names)...)
 	cmd.Env = append(cmd.Env, markVariable+"="+p.spec.Name+":"+p.runDir, "NOTIFY_SOCKET="+p.notify.path)
 	// A group of its own: a ^C in the terminal ends the supervisor, which ends the others in order.

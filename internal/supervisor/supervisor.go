@@ -36,7 +36,6 @@ type Spec struct {
 	Sockets []Socket // inherited by the process under their names
 	// Folder is handed over open, as "folder", to a process that may not enter the folders above it; "": none.
 	Folder   string
-	Env      []string      // NAME=VALUE, beside those of the supervisor
 	UID, GID int           // the user to run as
 	OnDemand bool          // started when a connection waits at its first socket; ending with 0 is no fault
 	Overlap  bool          // a restart starts the successor, waits until it is ready, then ends the process

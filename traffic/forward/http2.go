@@ -110,24 +110,23 @@ func (x *exchange) outRequest(ep *table.Endpoint) (*http.Request, error) {
 			out.Trailer[http.CanonicalHeaderKey(strings.Clone(message.Trim(name)))] = nil
 		}
 	}
-	out.Body = newLeaver(&bodyWithTrailer{x.out.Body.(*attemptBody), x.r.Body, out.Trailer}) //nolint:forcetypeassert // prepare made it
+	out.Body = newLeaver(&bodyWithTrailer{x.out.Body.(*attemptBody), out.Trailer}) //nolint:forcetypeassert // prepare made it
 	return out, nil
 }
 
 // bodyWithTrailer fills a request's trailer in when its body has ended, as net/http wants it.
 type bodyWithTrailer struct {
 	*attemptBody
-	from    message.RequestBody
 	trailer http.Header
 }
 
 func (b *bodyWithTrailer) Read(p []byte) (int, error) {
 	n, err := b.attemptBody.Read(p)
 	if errors.Is(err, io.EOF) && b.trailer != nil {
-		for _, f := range b.from.Trailer() {
+		for _, f := range b.b.behind() {
 			name := http.CanonicalHeaderKey(f.Name)
 			if _, announced := b.trailer[name]; announced {
-				b.trailer[name] = append(b.trailer[name], strings.Clone(f.Value))
+				b.trailer[name] = append(b.trailer[name], f.Value)
 			}
 		}
 	}

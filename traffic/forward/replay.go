@@ -3,8 +3,11 @@ package forward
 import (
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/marucloud/maru/traffic/message"
 )
 
 // replayBytes is how much of a body is kept to be sent again.
@@ -28,6 +31,7 @@ type replay struct {
 	reading bool // src is being read
 	read    int64
 	err     error // of src, for good
+	trailer message.Header
 }
 
 func newReplay(src io.Reader) *replay { return &replay{src: src} }
@@ -55,6 +59,22 @@ func (b *replay) count() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.read
+}
+
+// keepTrailer keeps what came behind the body for those who may ask for it when the exchange is over.
+func (b *replay) keepTrailer(h message.Header) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range h {
+		b.trailer.Add(strings.Clone(f.Name), strings.Clone(f.Value))
+	}
+}
+
+// behind gives what came behind the body, once it was read to its end.
+func (b *replay) behind() message.Header {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.trailer
 }
 
 // close ends all reading. It tells whether somebody still waits for the client to send more.
@@ -100,6 +120,9 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	n, err := a.b.src.Read(p)
+	if t, ok := a.b.src.(interface{ Trailer() message.Header }); ok && errors.Is(err, io.EOF) {
+		a.b.keepTrailer(t.Trailer())
+	}
 	a.fresh(p[:n], err)
 	if a.b.progress != nil && n > 0 {
 		a.b.progress()

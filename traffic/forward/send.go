@@ -73,7 +73,7 @@ func (x *exchange) prepare() {
 	}
 	out.Body, out.Here, out.Trailer = nil, 0, nil
 	if x.body != nil {
-		out.Body, out.Trailer = x.body.body(), r.Body.Trailer
+		out.Body, out.Trailer = x.body.body(), x.body.behind
 		if n, whole := r.Body.Buffered(); whole && n > 0 && x.entry.Attempts == 1 {
 			out.Here = n
 		}

@@ -156,7 +156,7 @@ func (a *answer) Begin(r *message.Response) error {
 	h.start()
 	h.fields(r.Header)
 	if !r.Header.Has("Date") {
-		h.field("Date", dateOf(time.Now()))
+		h.field("Date", message.Date(time.Now()))
 	}
 	switch {
 	case a.mode == chunked:

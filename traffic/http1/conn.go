@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/socket"
 )
 
 const (
@@ -96,7 +97,7 @@ type Conn struct {
 
 // NewConn takes a connection to a port of the pool's instance.
 func NewConn(pool *Pool, port uint16, conn net.Conn) *Conn {
-	c := &Conn{pool: pool, port: port, conn: conn, raw: rawConn(conn)}
+	c := &Conn{pool: pool, port: port, conn: conn, raw: socket.Raw(conn)}
 	c.in.src = waiter{c}
 	c.step = c.sendAndRead
 	return c
@@ -212,7 +213,7 @@ func (c *Conn) sendAndRead(fd uintptr) bool {
 		}
 		return false
 	}
-	n, again, err := readSocket(fd, c.in.room())
+	n, again, err := socket.Read(fd, c.in.room())
 	if again {
 		return false
 	}

@@ -2,7 +2,6 @@ package http1
 
 import (
 	"bytes"
-	"math"
 
 	"github.com/marucloud/maru/traffic/message"
 )
@@ -109,8 +108,11 @@ func (f *framing) special(name, value string) (keep bool, err error) {
 			if f.length >= 0 {
 				return false, bad("The message has more than one length.")
 			}
-			f.length, err = length(value)
-			return false, err
+			var ok bool
+			if f.length, ok = message.ParseLength(value); !ok {
+				return false, bad("The message's length is not a number.")
+			}
+			return false, nil
 		}
 	case 17:
 		if message.Equal(name, "Transfer-Encoding") {
@@ -122,20 +124,4 @@ func (f *framing) special(name, value string) (keep bool, err error) {
 		}
 	}
 	return true, nil
-}
-
-// length takes digits alone (RFC 9112, 6.3).
-func length(s string) (int64, error) {
-	if s == "" {
-		return 0, bad("The message's length is not a number.")
-	}
-	var n int64
-	for i := range len(s) {
-		c := s[i]
-		if c < '0' || c > '9' || n > (math.MaxInt64-9)/10 {
-			return 0, bad("The message's length is not a number.")
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, nil
 }

@@ -1,48 +1,11 @@
 package http1
 
 import (
-	"errors"
-	"io"
-	"net"
-	"os"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// rawConn gives the socket beneath a connection, or nil where there is none to be had.
-func rawConn(c net.Conn) syscall.RawConn {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
-}
-
-// readSocket reads once without waiting. again tells that nothing is there yet.
-func readSocket(fd uintptr, p []byte) (n int, again bool, err error) {
-	for {
-		n, err := unix.Read(int(fd), p)
-		switch {
-		case err == nil && n == 0:
-			return 0, false, io.EOF
-		case err == nil:
-			return n, false, nil
-		case errors.Is(err, unix.EAGAIN):
-			return 0, true, nil
-		case !errors.Is(err, unix.EINTR):
-			return 0, false, os.NewSyscallError("read", err)
-		}
-	}
-}
 
 // quiet tells whether an idle connection is as it should be: open, and with nothing to read.
 func quiet(fd uintptr, one *byte) bool {

@@ -2,7 +2,6 @@ package http1
 
 import (
 	"bytes"
-	"net/url"
 	"strings"
 
 	"github.com/marucloud/maru/traffic/message"
@@ -62,10 +61,8 @@ func digit(c byte) bool { return c >= '0' && c <= '9' }
 // parseTarget takes the four forms of RFC 9112, 3.2. The host of an absolute target is the request's,
 // whatever the Host field says.
 func parseTarget(t string, r *message.Request) error {
-	for i := range len(t) {
-		if c := t[i]; c <= ' ' || c >= 0x7f || c == '#' {
-			return bad("The request's target has a character in it that must be percent-encoded.")
-		}
+	if !message.ValidTarget(t) {
+		return bad("The request's target has a character in it that must be percent-encoded.")
 	}
 	r.Host = ""
 	switch {
@@ -94,16 +91,11 @@ func parseTarget(t string, r *message.Request) error {
 		}
 		r.Target = t
 	}
-	path, _, _ := strings.Cut(r.Target, "?")
-	if strings.IndexByte(path, '%') < 0 {
-		r.Path = path
-		return nil
-	}
-	decoded, err := url.PathUnescape(path)
-	if err != nil {
+	path, ok := message.DecodePath(r.Target)
+	if !ok {
 		return bad("The request's target has a malformed percent-encoding.")
 	}
-	r.Path = decoded
+	r.Path = path
 	return nil
 }
 

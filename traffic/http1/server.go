@@ -42,9 +42,9 @@ type Accepted struct {
 	Origin any          // for requests
 }
 
-// Serve serves a connection until it is over, and closes it. A client that turns out to speak HTTP/2
-// in the clear is given back, with what was read from it, and left open.
-func (s *Server) Serve(a Accepted) (other *Prefixed) {
+// Serve serves a connection until it is over, and closes it. Of a client that turns out to speak HTTP/2 in
+// the clear the connection is left open, and what was read from it given back.
+func (s *Server) Serve(a Accepted) (other []byte) {
 	c := newServerConn(s, a)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/socket"
 )
 
 // What a connection is doing.
@@ -58,7 +59,7 @@ type serverConn struct {
 }
 
 func newServerConn(s *Server, a Accepted) *serverConn {
-	c := &serverConn{s: s, conn: a.Conn, origin: a.Origin, scheme: "http", raw: rawConn(a.Conn), plain: a.TLS == nil, tls: a.TLS}
+	c := &serverConn{s: s, conn: a.Conn, origin: a.Origin, scheme: "http", raw: socket.Raw(a.Conn), plain: a.TLS == nil, tls: a.TLS}
 	if a.TLS != nil {
 		c.scheme = "https"
 	}
@@ -109,7 +110,7 @@ func (c *serverConn) setReadBy(t time.Time) {
 }
 
 // serve answers requests until the connection is over.
-func (c *serverConn) serve() (other *Prefixed) {
+func (c *serverConn) serve() (other []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.s.log.Error("request failed by a fault of Maru", "panic", p, "stack", string(debug.Stack()))
@@ -121,7 +122,7 @@ func (c *serverConn) serve() (other *Prefixed) {
 		case errors.Is(err, errPreface) && c.scheme == "http":
 			c.state.Store(closed)
 			_ = c.conn.SetDeadline(time.Time{})
-			return &Prefixed{c.conn, append([]byte(nil), c.in.buffered()...)}
+			return append([]byte(nil), c.in.buffered()...)
 		case err != nil:
 			c.refuse(err)
 			return nil
@@ -175,7 +176,7 @@ func (c *serverConn) await() bool {
 // tryRead takes a buffer only if there is something to read into it.
 func (c *serverConn) tryRead(fd uintptr) bool {
 	p := c.in.room()
-	n, again, err := readSocket(fd, p)
+	n, again, err := socket.Read(fd, p)
 	if again {
 		c.in.release()
 		return false
@@ -321,7 +322,7 @@ func (c *serverConn) refuse(err error) {
 	h.b = appendStatus(h.b, e.Status)
 	h.start()
 	text := e.What + "\n"
-	h.field("Date", dateOf(time.Now()))
+	h.field("Date", message.Date(time.Now()))
 	h.field("Content-Type", "text/plain; charset=utf-8")
 	h.field("Content-Length", strconv.Itoa(len(text)))
 	h.field("Connection", "close")

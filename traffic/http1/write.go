@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"net/http"
 	"strconv"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -96,23 +94,4 @@ func appendStatus(b []byte, status int) []byte {
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, ' ')
 	return append(b, http.StatusText(status)...)
-}
-
-// today is the Date of this second.
-type today struct {
-	second int64
-	text   string
-}
-
-var date atomic.Pointer[today]
-
-// dateOf gives the Date field's value for a moment.
-func dateOf(now time.Time) string {
-	second := now.Unix()
-	if d := date.Load(); d != nil && d.second == second {
-		return d.text
-	}
-	d := &today{second, now.UTC().Format(http.TimeFormat)}
-	date.Store(d)
-	return d.text
 }

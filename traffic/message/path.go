@@ -1,6 +1,9 @@
 package message
 
-import "strings"
+import (
+	"net/url"
+	"strings"
+)
 
 // PathError says, in a sentence for the person who sent it, why a request's path is not taken.
 type PathError string
@@ -180,4 +183,24 @@ func unhex(c byte) (byte, bool) {
 
 func unreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// ValidTarget tells whether a target is of characters that may stand in one as they are.
+func ValidTarget(t string) bool {
+	for i := range len(t) {
+		if c := t[i]; c <= ' ' || c >= 0x7f || c == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// DecodePath gives the path of a target, decoded; false when its percent-encoding is malformed.
+func DecodePath(target string) (string, bool) {
+	path, _, _ := strings.Cut(target, "?")
+	if strings.IndexByte(path, '%') < 0 {
+		return path, true
+	}
+	decoded, err := url.PathUnescape(path)
+	return decoded, err == nil
 }

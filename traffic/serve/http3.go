@@ -43,6 +43,9 @@ type h3 struct {
 	idle       chan struct{} // closed when there are none; nil: nobody waits
 }
 
+// tlsKey is what a connection's handshake told in the contexts of its requests.
+type tlsKey struct{}
+
 func newHTTP3(s *Server, log *slog.Logger) *h3 {
 	h := &h3{s: s, log: log}
 	h.server = &http3.Server{
@@ -110,13 +113,6 @@ func (h *h3) handshake(ctx context.Context, _ *quicgo.ClientInfo) (context.Conte
 	context.AfterFunc(ctx, done)
 	time.AfterFunc(time.Second, done) // by then it is done, or slow
 	return ctx, nil
-}
-
-// ServeHTTP gives a request to the server's handler.
-func (h *h3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.count(1)
-	defer h.count(-1)
-	h.s.serveWeb(w, r, h.log)
 }
 
 func (h *h3) count(n int) {

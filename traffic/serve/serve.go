@@ -1,6 +1,6 @@
 // Package serve is an HTTP server that stops without failing a request: HTTP/1.1, HTTP/2 over TLS
-// and HTTP/2 by prior knowledge, on any number of listeners, and HTTP/3. HTTP/1.1 is Maru's own (traffic/http1);
-// a connection that turns out to speak HTTP/2 is given to net/http. Both have the same handler.
+// and HTTP/2 by prior knowledge, on any number of listeners, and HTTP/3. HTTP/1.1 and
+// HTTP/2 are Maru's own (traffic/http1, traffic/http2), HTTP/3 is quic-go's. All have the same handler.
 package serve
 
 import (
@@ -10,11 +10,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/marucloud/maru/traffic/http1"
+	"github.com/marucloud/maru/traffic/http2"
 	"github.com/marucloud/maru/traffic/message"
 )
 
@@ -29,13 +29,18 @@ const (
 	readHeader  = 30 * time.Second
 	defaultIdle = 3 * time.Minute
 	headerBytes = 128 << 10
+
+	// Of HTTP/3: requests at once on a connection, and how much of bodies may be there that nobody has read.
+	streams       = 250
+	streamWindow  = 512 << 10
+	connectWindow = 1 << 20
 )
 
 // Server serves until it is drained.
 type Server struct {
 	cfg   Config
 	http1 *http1.Server
-	http2 *http2
+	http2 *http2.Server
 	http3 *h3
 
 	mu       sync.Mutex
@@ -51,7 +56,7 @@ func New(cfg Config, log *slog.Logger) *Server {
 	}
 	s := &Server{cfg: cfg, empty: make(chan struct{})}
 	s.http1 = http1.NewServer(http1.Config{Handler: cfg.Handler, Idle: cfg.Idle, Header: readHeader, HeaderBytes: headerBytes}, log)
-	s.http2 = newHTTP2(s, log)
+	s.http2 = http2.NewServer(http2.Config{Handler: cfg.Handler, Idle: cfg.Idle, Header: readHeader, HeaderBytes: headerBytes}, log)
 	s.http3 = newHTTP3(s, log)
 	return s
 }
@@ -87,18 +92,19 @@ type Conn struct {
 	End    func() // called when it is over
 }
 
-// Take serves a connection in the clear. It returns when the connection is over, or lives on by HTTP/2.
+// Take serves a connection in the clear. It returns when the connection is over.
 func (s *Server) Take(c Conn) {
-	other := s.http1.Serve(http1.Accepted{Conn: c.Conn, First: c.First, Origin: c.Origin})
-	if other != nil && s.http2.take(&handed{Conn: other, origin: c.Origin}, c.End) {
-		return
+	defer c.End()
+	if first := s.http1.Serve(http1.Accepted{Conn: c.Conn, First: c.First, Origin: c.Origin}); first != nil {
+		s.http2.Serve(http2.Accepted{Conn: c.Conn, First: first, Origin: c.Origin})
 	}
-	c.Conn.Close()
-	c.End()
+	c.Close()
 }
 
 // takeTLS is Take for a connection by TLS.
 func (s *Server) takeTLS(c *tls.Conn, end func()) {
+	defer end()
+	defer c.Close()
 	limit, cancel := context.WithTimeoutCause(context.Background(), readHeader, fmt.Errorf("TLS handshake not done after %s", readHeader))
 	err := c.HandshakeContext(limit)
 	cancel()
@@ -106,14 +112,10 @@ func (s *Server) takeTLS(c *tls.Conn, end func()) {
 	switch {
 	case err != nil:
 	case state.NegotiatedProtocol == "h2":
-		if s.http2.take(c, end) {
-			return
-		}
+		s.http2.Serve(http2.Accepted{Conn: c, TLS: message.NewTLS(state)})
 	case state.NegotiatedProtocol == "", state.NegotiatedProtocol == "http/1.1":
 		s.http1.Serve(http1.Accepted{Conn: c, TLS: message.NewTLS(state)})
 	}
-	c.Close()
-	end()
 }
 
 // Hold counts a connection in that is, or may be, the server's: while it is looked at the server is
@@ -156,6 +158,7 @@ func (s *Server) Drain(ctx context.Context, linger time.Duration) {
 	s.mu.Lock()
 	s.draining = true
 	s.http1.Drain()
+	s.http2.Drain()
 	s.checkEmpty()
 	s.mu.Unlock()
 	timer := time.NewTimer(linger)
@@ -166,15 +169,15 @@ func (s *Server) Drain(ctx context.Context, linger time.Duration) {
 	case <-ctx.Done():
 	}
 	s.http1.CloseIdle()
-	gone := s.http2.end(ctx)
+	s.http2.Depart()
 	s.http3.end(ctx)
 	select {
 	case <-s.empty:
 	case <-ctx.Done():
 		s.http1.Close()
-		s.http2.close()
+		s.http2.Close()
 	}
-	<-gone
+	s.http2.Rest()
 }
 
 // ErrNoSuccessor is the cause that a server's context ends with when nobody serves after it.
@@ -187,9 +190,4 @@ func Linger(ctx context.Context, d time.Duration) time.Duration {
 		return 0
 	}
 	return d
-}
-
-// ended tells whether an error says no more than that a listener or server was closed.
-func ended(err error) bool {
-	return errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
 }

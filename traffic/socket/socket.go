@@ -1,4 +1,5 @@
-// Package socket names the data plane's listening sockets, which others open and hand to it.
+// Package socket names the data plane's listening sockets, which others open and hand to it, and reads
+// connections without waiting.
 package socket
 
 import "strings"

@@ -1,0 +1,44 @@
+package socket
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Raw gives the socket beneath a connection, or nil where there is none to be had.
+func Raw(c net.Conn) syscall.RawConn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// Read reads once without waiting. again tells that nothing is there yet.
+func Read(fd uintptr, p []byte) (n int, again bool, err error) {
+	for {
+		n, err := unix.Read(int(fd), p)
+		switch {
+		case err == nil && n == 0:
+			return 0, false, io.EOF
+		case err == nil:
+			return n, false, nil
+		case errors.Is(err, unix.EAGAIN):
+			return 0, true, nil
+		case !errors.Is(err, unix.EINTR):
+			return 0, false, os.NewSyscallError("read", err)
+		}
+	}
+}
