@@ -13,6 +13,32 @@ type Shift struct {
 	Keep     time.Duration `json:"keep,omitempty"`     // of blue-green: how long the old instances stay ready afterwards
 }
 
+// Validate tells what of the shift can't be done, as Invalid.
+func (s *Shift) Validate() error {
+	last := -1
+	for _, step := range s.Steps {
+		switch {
+		case step.Weight < 0 || step.Weight > 99:
+			return Errorf(Invalid, "a step has %d%% of the traffic: it must be from 0 to 99", step.Weight)
+		case step.Weight <= last:
+			return Errorf(Invalid, "the steps' shares don't grow: %d%% follows %d%%", step.Weight, last)
+		case step.Weight == 0 && len(s.Match) == 0:
+			return Errorf(Invalid, "a step shares nothing out, and no requests are matched for it")
+		case step.Replicas < 0, step.Requests < 0, step.For < 0:
+			return Errorf(Invalid, "a step has a negative number")
+		}
+		last = step.Weight
+	}
+	if m := s.Mirror; m != nil && (m.Percent < 1 || m.Percent > 100) {
+		return Errorf(Invalid, "%d%% of the requests can't be mirrored", m.Percent)
+	}
+	if j := s.Judge; j != nil && (j.Errors < 0 || j.Errors >= 1 || j.ErrorMargin < 0 || j.ErrorMargin >= 1 ||
+		min(j.ErrorRatioMargin, j.LatencyMargin) < 0 || min(j.P50, j.P95, j.P99) < 0) {
+		return Errorf(Invalid, "a limit of the judge is out of range")
+	}
+	return nil
+}
+
 // ShiftStep is one share of the traffic that the new release gets.
 type ShiftStep struct {
 	Weight   int           `json:"weight"`             // percent

@@ -136,6 +136,11 @@ func check(d maru.Deployment) error {
 		if s.Replicas < 0 {
 			return maru.Errorf(maru.Invalid, "service %q can't have %d instances", name, s.Replicas)
 		}
+		if s.Update.Shift != nil {
+			if err := s.Update.Shift.Validate(); err != nil {
+				return fmt.Errorf("service %q: %w", name, err)
+			}
+		}
 	}
 	if c := circle(d.App.Services); c != nil {
 		return maru.Errorf(maru.Invalid, "services depend on each other in a circle: %s", strings.Join(c, " → "))
@@ -231,6 +236,10 @@ func updateNote(v verdict) string {
 		return fmt.Sprintf("goes back to release %d", v.to.Number)
 	case v.candidate.Spec.Update.Strategy == maru.Recreate:
 		return "stops, then starts anew: it is away meanwhile"
+	case v.candidate.Spec.Update.Strategy == maru.Canary:
+		return "is replaced step by step, while what serves stays whole"
+	case v.candidate.Spec.Update.Strategy == maru.BlueGreen:
+		return "is replaced by as many new instances, while what serves stays whole"
 	}
 	return "is replaced while it serves"
 }
