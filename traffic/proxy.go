@@ -234,5 +234,8 @@ func (p *Proxy) Counts() iter.Seq[Count] {
 // Records gives what becomes of each request from now on. Close the reader when done.
 func (p *Proxy) Records() *record.Reader { return p.records.Reader() }
 
+// Evidence takes how requests went that were drawn between two releases, where no server is told of it.
+func (p *Proxy) Evidence() []maru.Evidence { return p.evidence.Take() }
+
 // LogDropped is how many lines of the access log did not fit.
 func (p *Proxy) LogDropped() uint64 { return p.access.Dropped() }
