@@ -71,6 +71,7 @@ type JudgeLimits struct {
 	ErrorMargin      float64       `json:"errorMargin,omitempty"`
 	ErrorRatioMargin float64       `json:"errorRatioMargin,omitempty"`
 	LatencyMargin    float64       `json:"latencyMargin,omitempty"`
+	AnyLatency       bool          `json:"anyLatency,omitempty"` // latencies are not compared
 }
 
 // Verdict is what a judge says of a new release.

@@ -270,12 +270,15 @@ func (d decoder) judge(n *node, path string) *maru.JudgeLimits {
 		}
 		return nil
 	}
-	if !d.mapping(n, path, "errors", "p50", "p95", "p99", "margins") {
+	if !d.mapping(n, path, "errors", "p50", "p95", "p99", "latency", "margins") {
 		return nil
 	}
 	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
 	l := &maru.JudgeLimits{P50: d.duration(at("p50")), P95: d.duration(at("p95")), P99: d.duration(at("p99"))}
 	l.Errors = d.part(at("errors"))
+	if compared, latencyPath := at("latency"); compared != nil {
+		l.AnyLatency = !d.boolean(compared, latencyPath)
+	}
 	margins, marginsPath := at("margins")
 	if margins == nil || margins.kind == nullNode || !d.mapping(margins, marginsPath, "errors", "error_ratio", "latency") {
 		return l

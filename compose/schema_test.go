@@ -187,6 +187,8 @@ var serviceExtensions = []struct {
 	{"{rollout: {strategy: canary, judge: {errors: 1%, p50: 50ms, p95: 200ms, p99: 300ms}}}", true},
 	{"{rollout: {strategy: canary, judge: {margins: {errors: 0.1%, error_ratio: 200%, latency: 20%}}}}", true},
 	{"{rollout: {strategy: canary, judge: false}}", true},
+	{"{rollout: {strategy: canary, judge: {latency: false, p99: 1s}}}", true},
+	{"{rollout: {strategy: canary, judge: {latency: 5ms}}}", false},
 	{"{rollout: {strategy: canary, judge: {error: 1%}}}", false},
 	{"{rollout: {strategy: canary, judge: {p99: fast}}}", false},
 	{"{rollout: {strategy: blue-green, keep: 1h}}", true},

@@ -156,6 +156,7 @@ func (v *view) shifts(id maru.ServiceID, old, fresh int) (judge.Limits, bool) {
 	return judge.Limits{
 		Errors: l.Errors, P50: l.P50, P95: l.P95, P99: l.P99,
 		ErrorMargin: l.ErrorMargin, ErrorRatioMargin: l.ErrorRatioMargin, LatencyMargin: l.LatencyMargin,
+		AnyLatency: l.AnyLatency,
 	}, true
 }
 

@@ -340,3 +340,30 @@ func TestWhatServesStaysWhole(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWasTakenBackIsRemembered(t *testing.T) {
+	s := newSim(t)
+	set := canary(maru.Shift{Judge: &maru.JudgeLimits{}})
+	s.deploy(app(map[string]maru.Service{"web": web("web:1", set)}))
+	s.settle(long)
+	s.judged["web:2@sha256:web:2"] = maru.JudgedRegressed
+	next := deployment(app(map[string]maru.Service{"web": web("web:2", set)}))
+	s.submit(plan.Deploy(s.now, s.observe(), next))
+	s.settle(long)
+	wantPhase(t, s, maru.RolledBackPhase)
+	_, err := plan.Deploy(s.now, s.observe(), next)
+	if maru.KindOf(err) != maru.Conflict || !strings.Contains(err.Error(), "web is what release 2 was, which was taken back: it is as the test says") {
+		t.Fatalf("deployed again: %v", err)
+	}
+	delete(s.judged, "web:2@sha256:web:2")
+	next.Force = true
+	s.submit(plan.Deploy(s.now, s.observe(), next))
+	s.settle(long)
+	wantPhase(t, s, maru.Succeeded)
+	s.deploy(app(map[string]maru.Service{"web": web("web:1", set)}))
+	s.settle(long)
+	next.Force = false
+	if _, err := plan.Deploy(s.now, s.observe(), next); err != nil {
+		t.Errorf("what did well since is refused: %v", err)
+	}
+}
