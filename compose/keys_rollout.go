@@ -323,6 +323,10 @@ func (s *service) checkShift(failureAction string, stopFirst bool) {
 		s.fail(maru.Invalid, fmt.Sprintf("%s runs two releases at once, and both would write to what is mounted at %s", what, held[0].Target),
 			"use recreate, which is the default for what writes to a volume; or mount it read_only", where...)
 	}
+	if s.out.DNSRoundRobin {
+		s.fail(maru.Invalid, "callers pick the instances themselves, so that nothing can be shared out", "leave endpoint_mode out, or use rolling",
+			"deploy", "endpoint_mode")
+	}
 	if failureAction == "pause" {
 		s.fail(maru.Invalid, "a release that fails under "+what+" is always taken back", "leave failure_action out; maru rollout pause holds one that has not failed",
 			"deploy", "update_config", "failure_action")

@@ -196,7 +196,7 @@ func TestGoodCanaryIsPromoted(t *testing.T) {
 	if n := reached(u.answers(promoted.Add(100*time.Millisecond)), "one"); n > 0 {
 		t.Errorf("%d requests reached the old release after it was replaced", n)
 	}
-	for _, want := range []string{"web: shifting release 2 has 20% of the traffic, step 1 of 2", "web: shifting release 2 has 50% of the traffic, step 2 of 2"} {
+	for _, want := range []string{"release 2 has 20% of the traffic, step 1 of 2", "release 2 has 50% of the traffic, step 2 of 2"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("deploy does not tell %q:\n%s", want, told)
 		}
