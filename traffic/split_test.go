@@ -34,6 +34,22 @@ func answered(t *testing.T, client *http.Client, r *http.Request) string {
 	return body
 }
 
+// records waits for what is told of so many requests: that is after their answers.
+func (w *world) records(n int) []maru.EvidenceRecord {
+	w.t.Helper()
+	var all []maru.EvidenceRecord
+	eventually(w.t, itoa(n)+" requests are told of", func() bool {
+		for _, e := range w.Evidence() {
+			if e.Service != shop.Service("web") || e.Old != 1 || e.New != 2 {
+				w.t.Errorf("%+v", e)
+			}
+			all = append(all, e.Records...)
+		}
+		return len(all) >= n
+	})
+	return all
+}
+
 func TestSharesAreExact(t *testing.T) {
 	w := newWorld(t, nil)
 	old, fresh := startInstance(t, "a-old", say("old")), startInstance(t, "b-new", say("new"))
@@ -52,21 +68,16 @@ func TestSharesAreExact(t *testing.T) {
 		}
 	}
 	seen, fails, chosen := 0, 0, 0
-	for _, e := range w.Evidence() {
-		if e.Service != shop.Service("web") || e.Old != 1 || e.New != 2 {
-			t.Errorf("%+v", e)
+	for _, r := range w.records(3 * (20 + 100 + 20 + 20)) {
+		seen++
+		if r.New {
+			chosen++
 		}
-		for _, r := range e.Records {
-			seen++
-			if r.New {
-				chosen++
-			}
-			if r.Failed {
-				fails++
-			}
-			if r.Weight <= 0 || r.Latency <= 0 || r.At.IsZero() {
-				t.Fatalf("%+v", r)
-			}
+		if r.Failed {
+			fails++
+		}
+		if r.Weight <= 0 || r.Latency <= 0 || r.At.IsZero() {
+			t.Fatalf("%+v", r)
 		}
 	}
 	if seen != 3*(20+100+20+20) || fails != 0 || chosen != 3*(1+1+5+10) {
@@ -87,16 +98,14 @@ func TestDrawnRequestsCountByTheirFirstInstance(t *testing.T) {
 		}
 	}
 	var failed, good int
-	for _, e := range w.Evidence() {
-		for _, r := range e.Records {
-			switch {
-			case r.New && r.Failed:
-				failed++
-			case !r.New && !r.Failed:
-				good++
-			default:
-				t.Errorf("%+v", r)
-			}
+	for _, r := range w.records(40) {
+		switch {
+		case r.New && r.Failed:
+			failed++
+		case !r.New && !r.Failed:
+			good++
+		default:
+			t.Errorf("%+v", r)
 		}
 	}
 	if failed != 20 || good != 20 {
@@ -136,14 +145,7 @@ func TestWhoGoesAwayIsNoFailure(t *testing.T) {
 		}
 		cancel()
 	}
-	var all []maru.EvidenceRecord
-	eventually(t, "the requests ended", func() bool {
-		for _, e := range w.Evidence() {
-			all = append(all, e.Records...)
-		}
-		return len(all) == 4
-	})
-	for _, r := range all {
+	for _, r := range w.records(4) {
 		if r.Failed || r.Latency < 200*time.Millisecond {
 			t.Errorf("%+v", r)
 		}
@@ -211,10 +213,7 @@ func TestClientsStayWithTheirRelease(t *testing.T) {
 	if news != 10 {
 		t.Errorf("%d of 40 clients have the new release at 25%%", news)
 	}
-	records := 0
-	for _, e := range w.Evidence() {
-		records += len(e.Records)
-	}
+	records := len(w.records(40))
 	for _, percent := range []int{25, 25, 60, 60, 99} {
 		w.set(split(percent, sticky, old, fresh))
 		for _, u := range users {
