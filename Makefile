@@ -5,7 +5,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo demo-down test check generate bench soak fuzz install uninstall package vm-test bench-proxy soak-proxy judge
+.PHONY: help build demo demo-down canary test check generate bench soak fuzz install uninstall package vm-test bench-proxy soak-proxy judge
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: build ## Build Maru, start it and deploy examples/shop on it
 
 demo-down: ## Stop the demo and remove all that it left
 	@scripts/demo.sh down
+
+canary: build ## Take back 50 bad canaries under load, and count whom they hurt (needs root)
+	MARU_CANARY_ROLLOUTS=50 go test -count=1 -timeout 60m -v -run TestWorseCanary ./test/end-to-end
 
 test: build ## Run every test, the ones with real containers too (needs root)
 	@scripts/deps.sh build

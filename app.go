@@ -188,15 +188,18 @@ type Update struct {
 	Deadline   time.Duration `json:"deadline,omitempty"`   // for all instances to become ready; 0: 5 minutes
 	NoRollback bool          `json:"noRollback,omitempty"` // failure_action: pause
 	Monitor    time.Duration `json:"monitor,omitempty"`    // a crash this soon after becoming ready fails the rollout
+	Shift      *Shift        `json:"shift,omitempty"`      // of canary and blue-green
 }
 
 // Strategy is the way of a rollout.
 type Strategy string
 
-// The strategies. Canary and blue-green arrive with the judge.
+// The strategies.
 const (
-	Rolling  Strategy = "rolling"  // start new, prove ready, swap, drain, stop old
-	Recreate Strategy = "recreate" // stop old, then start new: for what holds a volume
+	Rolling   Strategy = "rolling"    // start new, prove ready, swap, drain, stop old
+	Recreate  Strategy = "recreate"   // stop old, then start new: for what holds a volume
+	Canary    Strategy = "canary"     // a few new ones get a share of the traffic that grows step by step
+	BlueGreen Strategy = "blue-green" // as many new ones as old, which stay for a while
 )
 
 // Retry says how often a safe request is tried again.

@@ -40,7 +40,17 @@ type ServiceState struct {
 	Protocols      map[uint16]string `json:"protocols,omitempty"` // recognized on the first ready instance of Release
 	HostPorts      map[string]uint16 `json:"hostPorts,omitempty"` // picked by the server, by "target/protocol"
 	Faults         []Fault           `json:"faults,omitempty"`    // set while it runs, beside those of the file
+	Shifting       int               `json:"shifting,omitempty"`  // the release that a rollout moves traffic to step by step; 0: none
+	Mirroring      bool              `json:"mirroring,omitempty"` // requests are copied to Shifting
+	Warm           *Warm             `json:"warm,omitempty"`      // kept ready to go back to
 	Since          time.Time         `json:"since,omitzero"`      // when it was first deployed
+}
+
+// Warm is a release that does not serve any more, with instances that could at once.
+type Warm struct {
+	Release  int       `json:"release"`
+	Replicas int       `json:"replicas"`
+	Until    time.Time `json:"until"`
 }
 
 // Weight is a release's share of traffic, relative to the others.
@@ -57,6 +67,7 @@ const (
 	Pending         RolloutPhase = "pending"   // waits for what it depends on
 	Releasing       RolloutPhase = "releasing" // its release step runs
 	Starting        RolloutPhase = "starting"  // new instances become ready
+	Shifting        RolloutPhase = "shifting"  // traffic moves to them step by step
 	Draining        RolloutPhase = "draining"  // traffic is moved; the old instances finish
 	Succeeded       RolloutPhase = "succeeded"
 	RollingBack     RolloutPhase = "rolling-back"
@@ -74,6 +85,7 @@ type Rollout struct {
 	Services map[string]ServiceRollout `json:"services"`          // that change; by name
 	Removed  []string                  `json:"removed,omitempty"` // services that are gone from the file
 	Reason   string                    `json:"reason,omitempty"`  // why it failed, in words
+	Paused   bool                      `json:"paused,omitempty"`  // no service goes to its next step
 	After    map[string]int            `json:"after,omitempty"`   // the release of each service once it succeeded
 	Cause    string                    `json:"cause"`             // deploy, rollback, restart, remove
 	Of       int                       `json:"of,omitempty"`      // rollback: the rollout whose state comes back
@@ -92,6 +104,14 @@ type ServiceRollout struct {
 	Fresh    bool         `json:"fresh,omitempty"`    // To has never run: its release step is to run, and a job itself
 	Replicas int          `json:"replicas,omitempty"` // wanted before
 	Stopped  bool         `json:"stopped,omitempty"`  // it was stopped before
+
+	// While its traffic shifts:
+	Step     int       `json:"step,omitempty"`     // of the steps, from 1, whose share is in force; 0: none yet
+	Stepped  time.Time `json:"stepped,omitzero"`   // since when
+	Next     time.Time `json:"next,omitzero"`      // since when it is on its way to the next step; zero: it is not
+	Promoted int       `json:"promoted,omitempty"` // the step up to which a person lets it go without evidence
+	Held     string    `json:"held,omitempty"`     // why it does not go on by itself
+	Verdict  *Verdict  `json:"verdict,omitempty"`  // of the judge, when it was last acted upon
 }
 
 // Final tells whether the phase is one that nothing follows.

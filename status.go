@@ -74,7 +74,8 @@ type ServiceStatus struct {
 	Release        int              `json:"release"` // serving; 0: none yet
 	Image          string           `json:"image,omitempty"`
 	Wanted         int              `json:"wanted"`
-	Ready          int              `json:"ready"` // of the releases that serve
+	Ready          int              `json:"ready"`             // of the releases that serve
+	Serving        []Weight         `json:"serving,omitempty"` // releases that share its traffic, if several do
 	Scaled         bool             `json:"scaled,omitempty"`
 	Stopped        bool             `json:"stopped,omitempty"`
 	State          State            `json:"state"`

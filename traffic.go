@@ -26,6 +26,7 @@ type ServiceTraffic struct {
 	Faults         []Fault               `json:"faults,omitempty"`   // the file's and those set while it runs
 	Priority       Priority              `json:"priority,omitempty"` // of the calls that it makes
 	Serving        []Weight              `json:"serving,omitempty"`
+	Split          *Split                `json:"split,omitempty"`     // while a rollout shifts traffic
 	Endpoints      []Endpoint            `json:"endpoints,omitempty"` // sorted by Instance
 	Empty          string                `json:"empty,omitempty"`     // without a ready endpoint: why, for the page a person sees
 }

@@ -153,6 +153,9 @@ func (s *shell) showStatus(app *maruv1.AppStatus) {
 		if service.Message != "" {
 			fmt.Fprintf(s.Stdout, "  %s\n", indent(service.Message))
 		}
+		if len(service.Serving) > 0 {
+			fmt.Fprintf(s.Stdout, "  traffic by release: %s\n", shares(service.Serving))
+		}
 		for _, address := range service.Addresses {
 			fmt.Fprintf(s.Stdout, "  %s\n", address)
 		}
@@ -203,7 +206,7 @@ func (s *shell) releasesCommand() *cobra.Command {
 			if r.Of != 0 {
 				cause = fmt.Sprintf("%s to %d", cause, r.Of)
 			}
-			t.row(fmt.Sprint(r.Number), ago(r.Started), r.Phase, cause, orDash(r.By), strings.Join(append(sortedKeys(r.Services), prefixed("-", r.Removed)...), " "), firstLine(r.Reason))
+			t.row(fmt.Sprint(r.Number), ago(r.Started), r.Phase, cause, orDash(r.By), strings.Join(append(sortedKeys(r.Services), prefixed("-", r.Removed)...), " "), firstLine(judged(r)))
 		}
 		return t.flush()
 	})
@@ -211,6 +214,19 @@ func (s *shell) releasesCommand() *cobra.Command {
 	c.Flags().IntVarP(&limit, "limit", "n", 20, "at most this many")
 	_ = c.RegisterFlagCompletionFunc("service", s.completeServices)
 	return c
+}
+
+// judged is why a rollout failed, or else what the judge says of what it brings.
+func judged(r *maruv1.Rollout) string {
+	if r.Reason != "" {
+		return r.Reason
+	}
+	for _, name := range sortedKeys(r.Services) {
+		if v := r.Services[name].Verdict; v != nil {
+			return name + ": " + v.Why
+		}
+	}
+	return ""
 }
 
 func (s *shell) listReleases(ctx context.Context, call appCall, service string, limit int) error {
@@ -221,13 +237,13 @@ func (s *shell) listReleases(ctx context.Context, call appCall, service string, 
 	if s.output == "json" {
 		return s.printMessage(list)
 	}
-	t := s.table("", "RELEASE", "WHEN", "BY", "IMAGE", "SOURCE", "MESSAGE")
+	t := s.table("", "RELEASE", "WHEN", "BY", "IMAGE", "SOURCE", "JUDGED", "MESSAGE")
 	for _, r := range list.Releases {
 		mark := ""
 		if r.Serving {
 			mark = "*"
 		}
-		t.row(mark, fmt.Sprint(r.Number), ago(r.Created), orDash(r.By), shortImage(r.Image), orDash(cut(r.Source, 13)), r.Message)
+		t.row(mark, fmt.Sprint(r.Number), ago(r.Created), orDash(r.By), shortImage(r.Image), orDash(cut(r.Source, 13)), orDash(r.Verdict.GetOutcome()), r.Message)
 	}
 	return t.flush()
 }

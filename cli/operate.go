@@ -125,7 +125,7 @@ func (s *shell) awaitReady(ctx context.Context, call appCall, services []string)
 			if service.State == "done" {
 				continue // it ran to its end and is not ready for anything any more
 			}
-			if service.Ready != service.Wanted || serving(service.Instances) != int(service.Wanted) {
+			if service.Ready != service.Wanted || serving(service) != int(service.Wanted) {
 				settled = false
 			}
 		}
@@ -143,11 +143,13 @@ func (s *shell) awaitReady(ctx context.Context, call appCall, services []string)
 	return stream.Err()
 }
 
-// serving counts the instances that are the service's, and no steps or one-offs of it.
-func serving(instances []*maruv1.Instance) int {
+// serving counts the instances that are the service's, and no steps or one-offs of it, nor what stands beside
+// the release that serves.
+func serving(service *maruv1.ServiceStatus) int {
 	n := 0
-	for _, i := range instances {
-		if !strings.Contains(i.Workload, ".") {
+	for _, i := range service.Instances {
+		beside := i.Ready && i.Workload != fmt.Sprint(service.Release)
+		if !strings.Contains(i.Workload, ".") && !beside {
 			n++
 		}
 	}

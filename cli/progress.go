@@ -89,6 +89,8 @@ type view struct {
 // line is what is known of one service.
 type line struct {
 	state, detail string
+	step          int32  // of a rollout whose traffic moves step by step
+	held          string // why it stays there
 	began         time.Time
 	final         bool
 	logs          []string // the last of a build's or release step's output
@@ -173,9 +175,11 @@ func (v *view) status(s *maruv1.RolloutStatus) {
 		}
 		if part.Phase != l.state {
 			l.logs = nil
+		}
+		if part.Phase != l.state || part.Step != l.step || part.Held != l.held {
 			v.plain("%s: %s %s", name, part.Phase, detail)
 		}
-		l.state, l.detail = part.Phase, detail
+		l.state, l.detail, l.step, l.held = part.Phase, detail, part.Step, part.Held
 		l.final = part.Phase == "succeeded"
 	}
 }

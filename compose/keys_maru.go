@@ -46,12 +46,6 @@ type healthKeys struct {
 	live  bool
 }
 
-type rolloutKeys struct {
-	strategy maru.Strategy
-	deadline time.Duration
-	parallel int
-}
-
 // decodeKeys reads x-maru at the top of the files and in the active services.
 func (l *load) decodeKeys() {
 	d := decoder{l}
@@ -191,35 +185,6 @@ func (d decoder) release(n *node, path string) *maru.ReleaseStep {
 		d.invalid(n, path, "lacks the command to run", "write release: ./migrate, or release: {command: [./migrate, up]}")
 	}
 	return step
-}
-
-func (d decoder) rollout(n *node, path string) rolloutKeys {
-	var k rolloutKeys
-	if n == nil || n.kind == nullNode {
-		return k
-	}
-	strategy, at := n, path
-	if n.kind != scalarNode {
-		if !d.mapping(n, path, "strategy", "deadline", "parallel", "steps", "judge") {
-			return k
-		}
-		strategy, at = n.get("strategy"), joinKey(path, "strategy")
-		k.deadline = d.duration(n.get("deadline"), joinKey(path, "deadline"))
-		k.parallel = d.integer(n.get("parallel"), joinKey(path, "parallel"), 0, 1000)
-	}
-	chosen := d.choice(strategy, at, "rolling", "recreate", "canary", "blue-green")
-	if chosen == "canary" || chosen == "blue-green" {
-		d.l.fail(strategy.key, at, maru.Unsupported, chosen+" rollouts are not done yet",
-			"use rolling, which is the default: it proves the new release ready before it gets traffic, and goes back by itself")
-		return k
-	}
-	for _, name := range []string{"steps", "judge"} {
-		if field := n.get(name); n.kind == mappingNode && field != nil {
-			d.l.warn(field.key, joinKey(path, name), "has no effect on a rollout that is not a canary", "leave "+name+" out")
-		}
-	}
-	k.strategy = maru.Strategy(chosen)
-	return k
 }
 
 func (d decoder) retry(n *node, path string) maru.Retry {

@@ -138,13 +138,13 @@ func (s *service) restartPolicy() maru.Restart {
 
 // update decides how the service moves from one release to the next.
 func (s *service) update() {
-	u := maru.Update{Strategy: maru.Rolling, Deadline: s.keys.rollout.deadline, Parallel: s.keys.rollout.parallel}
-	startFirst := false
+	u := maru.Update{Strategy: maru.Rolling, Deadline: s.keys.rollout.deadline, Parallel: s.keys.rollout.parallel, Shift: s.keys.rollout.shift}
+	startFirst, failureAction := false, ""
 	if s.in.Deploy != nil && s.in.Deploy.UpdateConfig != nil {
 		in := s.in.Deploy.UpdateConfig
 		u.Delay, u.Monitor = time.Duration(in.Delay), time.Duration(in.Monitor)
 		u.StopFirst = in.Order == "stop-first"
-		startFirst = in.Order == "start-first"
+		startFirst, failureAction = in.Order == "start-first", in.FailureAction
 		if in.Parallelism != nil && u.Parallel == 0 {
 			u.Parallel = int(min(*in.Parallelism, 10_000))
 		}
@@ -165,6 +165,9 @@ func (s *service) update() {
 	}
 	if u.Strategy == maru.Recreate {
 		u.StopFirst = false // it does so anyway
+	}
+	if u.Shift != nil {
+		s.checkShift(failureAction, u.StopFirst)
 	}
 	s.out.Update = u
 	s.share(s.keys.rollout.strategy == maru.Rolling || startFirst)

@@ -21,7 +21,8 @@ type app struct {
 	observed map[string]map[string]maru.Observation // by service and workload
 	asked    map[maru.WorkloadID]int
 	refused  map[maru.WorkloadID]string
-	changed  chan struct{} // closed at the next change, if anybody waits for it
+	verdicts map[string]maru.Verdict // of the judge, by service
+	changed  chan struct{}           // closed at the next change, if anybody waits for it
 
 	deciding sync.Mutex // held from looking at the app until what follows is stored
 }
@@ -63,6 +64,7 @@ func (a *app) state() plan.AppState {
 		Rollout: a.newest, History: maps.Clone(a.history),
 		Observed: make(map[maru.WorkloadID]maru.Observation, len(a.services)),
 		Asked:    maps.Clone(a.asked), Refused: maps.Clone(a.refused),
+		Verdicts: a.verdicts,
 	}
 	for _, workloads := range a.observed {
 		for _, o := range workloads {

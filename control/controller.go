@@ -28,6 +28,7 @@ type Controller struct {
 	deciding sync.Mutex         // held from looking at what all apps have until what one takes is stored
 	index    *claimIndex
 	events   chan maru.Event
+	judges   *judges
 }
 
 // New makes a controller. Nothing happens before [Controller.Run]. The error is of kind Invalid.
@@ -38,6 +39,7 @@ func New(cfg Config, store maru.Store, engine maru.Engine, publisher Publisher, 
 	c := &Controller{
 		cfg: cfg.withDefaults(), store: store, engine: engine, publisher: publisher, log: log,
 		index: newClaimIndex(), apps: newQueue[maru.Scope](), traffic: newDirty(), settle: make(chan chan struct{}), events: make(chan maru.Event, 1024),
+		judges: newJudges(),
 	}
 	c.view = newView(c.apps.add, c.traffic.mark)
 	return c, nil
@@ -52,6 +54,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	group.Go(func() error { return c.publish(ctx) })
 	group.Go(func() error { return c.recordEvents(ctx) })
 	group.Go(func() error { return c.clean(ctx) })
+	group.Go(func() error { return c.tellVerdicts(ctx) })
 	for range c.cfg.Workers {
 		group.Go(func() error { return c.work(ctx) })
 	}

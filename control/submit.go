@@ -157,3 +157,30 @@ func (c *Controller) Remove(ctx context.Context, scope maru.Scope, by string) (m
 	}))
 	return r, err
 }
+
+// Promote lets services whose traffic moves step by step go to their next step, whatever the evidence, or with
+// all to their end; no services: all of the rollout. Errors: NotFound, Conflict (nothing moves so).
+func (c *Controller) Promote(ctx context.Context, scope maru.Scope, services []string, all bool, by string) (maru.Rollout, error) {
+	r, _, err := started(c.submit(ctx, scope, func(now time.Time, s plan.AppState) (plan.Submission, error) {
+		return plan.Promote(now, s, services, all, by)
+	}))
+	return r, err
+}
+
+// Abort turns the rollout that is under way back; traffic is back when it returns, where what served before is
+// still there. Without one it goes back to what blue-green keeps warm. Errors: NotFound, Conflict.
+func (c *Controller) Abort(ctx context.Context, scope maru.Scope, by string) (maru.Rollout, error) {
+	r, _, err := started(c.submit(ctx, scope, func(now time.Time, s plan.AppState) (plan.Submission, error) {
+		return plan.Abort(now, s, by)
+	}))
+	return r, err
+}
+
+// Pause has the rollout that is under way stay at its present shares, or go on. Errors: NotFound, Conflict
+// (nothing moves step by step).
+func (c *Controller) Pause(ctx context.Context, scope maru.Scope, paused bool, by string) (maru.Rollout, error) {
+	r, _, err := started(c.submit(ctx, scope, func(now time.Time, s plan.AppState) (plan.Submission, error) {
+		return plan.Pause(now, s, paused, by)
+	}))
+	return r, err
+}

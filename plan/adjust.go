@@ -92,8 +92,8 @@ func Stop(now time.Time, s AppState, services []string, by string) (Submission, 
 		if len(services) > 0 && !slices.Contains(services, name) || release.Spec.Kind == maru.Job || g.state.Stopped {
 			continue
 		}
-		st := g.state
-		st.Stopped, st.Serving = true, nil
+		st := unshifted(g.state)
+		st.Stopped, st.Serving, st.Warm = true, nil, nil
 		if active != nil {
 			if e, ok := active.Services[name]; ok && !e.Phase.Final() {
 				if e.Phase == maru.RollingBack && e.From == 0 {

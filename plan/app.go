@@ -139,8 +139,21 @@ func (p *planner) hold(s *service) {
 		if left := p.left(s.id.Service); left != 0 {
 			s.keep[maru.Itoa(left)] = true
 		}
+		p.holdWarm(s)
 	}
 	s.recognize()
+}
+
+// holdWarm keeps what is there to go back to, as long as it is to be.
+func (p *planner) holdWarm(s *service) {
+	w := s.state.Warm
+	switch {
+	case w == nil:
+	case p.at(w.Until):
+		s.state.Warm, s.changed = nil, true
+	default:
+		s.apply(w.Release, w.Replicas)
+	}
 }
 
 // left is the release whose instances a failed rollout left for people to look at.

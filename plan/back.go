@@ -9,6 +9,9 @@ import (
 // back returns the service to the release before.
 func (m mover) back() {
 	from, known := m.releases[m.entry.From]
+	if m.state.Release == m.entry.From {
+		m.unshift() // before anything else: what served before is whole
+	}
 	switch {
 	case m.entry.From == 0 || !known:
 		m.leaving = true

@@ -43,7 +43,7 @@ func (s *service) waitMoving(c maru.Condition, e maru.ServiceRollout) string {
 	case maru.Healthy:
 		return "to be ready"
 	}
-	if e.Phase == maru.Starting && s.started(e.To) {
+	if (e.Phase == maru.Starting || e.Phase == maru.Shifting) && s.started(e.To) {
 		return ""
 	}
 	return "to start"

@@ -11,7 +11,8 @@ import (
 
 // Deploy makes releases of what a deployment changes, and a rollout to them. A service of which
 // nothing changed is not part of the rollout, unless it is not yet where it was going, was stopped,
-// or has another number of instances. Errors: Invalid, NotFound (an image or secret is missing).
+// or has another number of instances. Errors: Invalid, NotFound (an image or secret is missing), Conflict
+// (it was taken back before).
 func Deploy(now time.Time, s AppState, d maru.Deployment) (Submission, error) {
 	b := newSubmission(now, s, CauseDeploy, d.By)
 	verdicts, err := b.judge(d)
@@ -52,6 +53,25 @@ func Deploy(now time.Time, s AppState, d maru.Deployment) (Submission, error) {
 	return b.submit(extra...), nil
 }
 
+// remember refuses what the judge had taken back when it was last tried, as long as that is kept.
+func (s AppState) remember(candidate maru.Release) error {
+	name := candidate.Service.Service
+	numbers := sortedKeys(s.History)
+	for _, n := range slices.Backward(numbers) {
+		e, moved := s.History[n].Services[name]
+		before, known := s.Releases[name][e.To]
+		if !moved || !known || !Same(before, candidate) {
+			continue
+		}
+		if e.Verdict != nil && e.Verdict.Outcome == maru.JudgedRegressed {
+			return maru.WithHint(maru.Errorf(maru.Conflict, "%s is what release %d was, which was taken back: it %s", name, e.To, e.Verdict.Why),
+				"change it, or try it again with --force")
+		}
+		return nil
+	}
+	return nil
+}
+
 // verdict is what a deployment means to one service.
 type verdict struct {
 	name      string
@@ -74,7 +94,13 @@ func (b *submission) judge(d maru.Deployment) ([]verdict, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, b.judgeOne(d, name, candidate))
+		v := b.judgeOne(d, name, candidate)
+		if v.isNew && !d.Force {
+			if err := b.in.remember(candidate); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, v)
 	}
 	return out, nil
 }
@@ -135,6 +161,11 @@ func check(d maru.Deployment) error {
 		}
 		if s.Replicas < 0 {
 			return maru.Errorf(maru.Invalid, "service %q can't have %d instances", name, s.Replicas)
+		}
+		if s.Update.Shift != nil {
+			if err := s.Update.Shift.Validate(); err != nil {
+				return fmt.Errorf("service %q: %w", name, err)
+			}
 		}
 	}
 	if c := circle(d.App.Services); c != nil {
@@ -231,6 +262,10 @@ func updateNote(v verdict) string {
 		return fmt.Sprintf("goes back to release %d", v.to.Number)
 	case v.candidate.Spec.Update.Strategy == maru.Recreate:
 		return "stops, then starts anew: it is away meanwhile"
+	case v.candidate.Spec.Update.Strategy == maru.Canary:
+		return "is replaced step by step, while what serves stays whole"
+	case v.candidate.Spec.Update.Strategy == maru.BlueGreen:
+		return "is replaced by as many new instances, while what serves stays whole"
 	}
 	return "is replaced while it serves"
 }

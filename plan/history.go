@@ -47,6 +47,9 @@ func Trim(s AppState, keep int) Surplus {
 		for _, w := range st.Serving {
 			use(name, w.Release)
 		}
+		if st.Warm != nil {
+			use(name, st.Warm.Release)
+		}
 	}
 	for id := range s.Observed {
 		release, _ := ReleaseOf(id.Name)

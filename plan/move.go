@@ -33,6 +33,8 @@ func (m mover) move() {
 		m.step()
 	case maru.Starting:
 		m.start()
+	case maru.Shifting:
+		m.shift()
 	case maru.Draining:
 		m.drain()
 	}
@@ -146,6 +148,10 @@ func (m mover) start() {
 		if !m.shares(m.to) {
 			m.holdBefore()
 		}
+		return
+	}
+	if m.gradual() {
+		m.approach()
 		return
 	}
 	n := m.replicas()
@@ -286,7 +292,7 @@ func (m mover) drain() {
 		}
 	}
 	over := m.at(m.entry.Since.Add(monitor))
-	if over && len(m.rivals(m.to.Number)) == 0 {
+	if over && len(m.leftovers()) == 0 {
 		m.entry.Phase = maru.Succeeded
 	}
 }
@@ -299,4 +305,14 @@ func (m mover) settle() {
 		return
 	}
 	m.apply(m.to.Number, m.state.Replicas)
+	if w := m.state.Warm; w != nil {
+		m.apply(w.Release, w.Replicas)
+	}
+}
+
+// leftovers are the workloads of other releases that are there and are to go.
+func (m mover) leftovers() []string {
+	return slices.DeleteFunc(m.rivals(m.to.Number), func(name string) bool {
+		return m.state.Warm != nil && name == maru.Itoa(m.state.Warm.Release)
+	})
 }

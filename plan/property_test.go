@@ -30,6 +30,9 @@ func newWorld(rt *rapid.T) *world {
 			if sick != "" {
 				w.sick[image+"@sha256:"+image] = sick
 			}
+			if rapid.IntRange(0, 3).Draw(rt, "worse "+image) == 0 {
+				w.judged[image+"@sha256:"+image] = maru.JudgedRegressed
+			}
 		}
 	}
 	return w
@@ -49,7 +52,8 @@ func (w *world) service(name string) maru.Service {
 		s = web(image)
 		s.Replicas = rapid.IntRange(0, 4).Draw(rt, "replicas")
 		s.Update = maru.Update{
-			Strategy:   rapid.SampledFrom([]maru.Strategy{maru.Rolling, maru.Rolling, maru.Recreate}).Draw(rt, "strategy"),
+			Strategy:   rapid.SampledFrom([]maru.Strategy{maru.Rolling, maru.Recreate, maru.Canary, maru.BlueGreen}).Draw(rt, "strategy"),
+			Shift:      w.shift(),
 			Parallel:   rapid.IntRange(0, 3).Draw(rt, "parallel"),
 			StopFirst:  rapid.Bool().Draw(rt, "stopFirst"),
 			NoRollback: rapid.IntRange(0, 9).Draw(rt, "noRollback") == 0,
@@ -65,6 +69,23 @@ func (w *world) service(name string) maru.Service {
 	}
 	if name != "init" && rapid.IntRange(0, 3).Draw(rt, "step") == 0 {
 		s.Release = &maru.ReleaseStep{Command: []string{"migrate"}}
+	}
+	return s
+}
+
+func (w *world) shift() *maru.Shift {
+	rt := w.rt
+	s := &maru.Shift{Keep: time.Duration(rapid.IntRange(0, 1).Draw(rt, "keep")) * 10 * time.Minute}
+	weight := 0
+	for range rapid.IntRange(0, 3).Draw(rt, "steps") {
+		weight += rapid.IntRange(1, 30).Draw(rt, "more")
+		s.Steps = append(s.Steps, maru.ShiftStep{Weight: weight, Replicas: rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(rt, "of the step")})
+	}
+	if rapid.Bool().Draw(rt, "mirror") {
+		s.Mirror = &maru.Mirror{Percent: 10, For: time.Minute}
+	}
+	if rapid.Bool().Draw(rt, "judge") {
+		s.Judge = &maru.JudgeLimits{}
 	}
 	return s
 }
@@ -94,8 +115,14 @@ func (w *world) wish() {
 	}
 	var sub plan.Submission
 	var err error
-	what := rapid.IntRange(0, 9).Draw(rt, "wish")
+	what := rapid.IntRange(0, 12).Draw(rt, "wish")
 	switch what {
+	case 10:
+		sub, err = plan.Abort(now, state, "ann")
+	case 11:
+		sub, err = plan.Promote(now, state, nil, rapid.Bool().Draw(rt, "full"), "ann")
+	case 12:
+		sub, err = plan.Pause(now, state, rapid.Bool().Draw(rt, "pause"), "ann")
 	case 0:
 		sub, err = plan.Rollback(now, state, 0, "ann")
 	case 1:
@@ -184,6 +211,9 @@ func TestConverges(t *testing.T) {
 		for range rapid.IntRange(1, 5).Draw(rt, "wishes") {
 			w.wish()
 			w.progress()
+		}
+		if sub, err := plan.Pause(w.now, w.observe(), false, "ann"); err == nil {
+			w.do(sub.Actions)
 		}
 		w.settle(48 * time.Hour)
 		if w.lag {

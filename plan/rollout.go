@@ -70,12 +70,17 @@ func (p *planner) giveUp() {
 	release := p.service(failed.service).releases[entry.To]
 	entry.Reason = failed.reason
 	p.rollout.Services[failed.service] = entry
-	if release.Spec.Update.NoRollback {
+	if release.Spec.Update.NoRollback && !shifts(release) {
 		p.stay()
 		return
 	}
+	p.turnBack("rollout-failed", p.service(failed.service), entry.To)
+}
+
+// turnBack has all services of the rollout go back to what they were before.
+func (p *planner) turnBack(event string, s *service, release int) {
 	p.rollout.Phase = maru.RollingBack
-	p.record("rollout-failed", p.service(failed.service), entry.To, p.rollout.Reason)
+	p.record(event, s, release, p.rollout.Reason)
 	for _, name := range slices.Sorted(maps.Keys(p.rollout.Services)) {
 		entry, svc := p.rollout.Services[name], p.service(name)
 		if entry.Phase == maru.Superseded {
@@ -151,7 +156,7 @@ func (p *planner) phase() maru.RolloutPhase {
 	if r.Phase.Final() || r.Phase == maru.RollingBack {
 		return r.Phase
 	}
-	for _, phase := range []maru.RolloutPhase{maru.Releasing, maru.Starting, maru.Pending} {
+	for _, phase := range []maru.RolloutPhase{maru.Releasing, maru.Starting, maru.Shifting, maru.Pending} {
 		for _, e := range r.Services {
 			if e.Phase == phase {
 				return phase

@@ -121,12 +121,13 @@ func (s *service) difference() (apply, remove []Action) {
 
 // serve moves all traffic to a release.
 func (s *service) serve(release, replicas int) {
-	if s.state.Release == release && len(s.state.Serving) == 0 && s.state.Replicas == replicas {
+	if s.state.Release == release && len(s.state.Serving) == 0 && s.state.Replicas == replicas && s.state.Shifting == 0 {
 		return
 	}
 	if s.state.Release != release {
-		s.state.Protocols = nil
+		s.state.Protocols, s.state.Warm = nil, nil
 	}
+	s.state = unshifted(s.state)
 	s.state.Release, s.state.Serving, s.state.Replicas = release, nil, replicas
 	s.changed = true
 	s.recognize()

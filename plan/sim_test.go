@@ -36,6 +36,7 @@ type sim struct {
 	failures map[maru.WorkloadID]string // the engine refuses these
 	lag      bool                       // observations are as last looked at, see look
 	seen     map[maru.WorkloadID]maru.Observation
+	judged   map[string]string // the judge's outcome by image; "": as good as the old one
 }
 
 type simWorkload struct {
@@ -47,7 +48,7 @@ type simWorkload struct {
 }
 
 func newSim(t reporter) *sim {
-	return &sim{t: t, now: epoch, engine: map[maru.WorkloadID]*simWorkload{}, sick: map[string]string{}, failures: map[maru.WorkloadID]string{},
+	return &sim{t: t, now: epoch, engine: map[maru.WorkloadID]*simWorkload{}, sick: map[string]string{}, failures: map[maru.WorkloadID]string{}, judged: map[string]string{},
 		state: plan.AppState{
 			Scope: shop, Services: map[string]maru.ServiceState{}, Releases: map[string]map[int]maru.Release{},
 			History: map[int]maru.Rollout{}, Asked: map[maru.WorkloadID]int{}, Refused: map[maru.WorkloadID]string{},
@@ -57,6 +58,7 @@ func newSim(t reporter) *sim {
 // observe gives the planner's input as it is now.
 func (s *sim) observe() plan.AppState {
 	st := s.state
+	st.Verdicts = s.verdicts()
 	if s.lag {
 		st.Observed = maps.Clone(s.seen)
 		st.Asked = maps.Clone(s.state.Asked)
@@ -67,6 +69,33 @@ func (s *sim) observe() plan.AppState {
 		st.Observed[id] = s.observation(id)
 	}
 	return st
+}
+
+// verdicts are the judge's of all releases that traffic shifts to.
+func (s *sim) verdicts() map[string]maru.Verdict {
+	out := map[string]maru.Verdict{}
+	if s.state.Rollout == nil {
+		return out
+	}
+	for name, e := range s.state.Rollout.Services {
+		if e.Phase != maru.Shifting {
+			continue
+		}
+		v := maru.Verdict{Outcome: maru.JudgedEquivalent, Why: "is as the test says", Release: e.To, Against: e.From, Requests: 1000, At: s.now}
+		for _, w := range s.state.Services[name].Serving {
+			if w.Release == e.To {
+				v.Weight, v.AtWeight = w.Weight, 1000
+			}
+		}
+		if outcome := s.judged[s.state.Releases[name][e.To].Image]; outcome != "" {
+			v.Outcome = outcome
+		}
+		if outcome := s.judged[""]; outcome != "" {
+			v.Outcome, v.AtWeight = outcome, 0
+		}
+		out[name] = v
+	}
+	return out
 }
 
 func (s *sim) observation(id maru.WorkloadID) maru.Observation {

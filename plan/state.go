@@ -19,6 +19,7 @@ type AppState struct {
 	Observed map[maru.WorkloadID]maru.Observation // the app's workloads; what is gone is not in it
 	Asked    map[maru.WorkloadID]int              // what the engine accepted and has not yet shown gone: replicas, or Removed
 	Refused  map[maru.WorkloadID]string           // what the engine refuses for good, and why
+	Verdicts map[string]maru.Verdict              // of the judge, by service
 }
 
 // Removed in [AppState.Asked] says that the engine was asked to remove the workload.

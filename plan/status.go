@@ -12,7 +12,7 @@ import (
 // Status says how an app is: for each service what is wrong and why, or what it waits for.
 func Status(now time.Time, s AppState) maru.AppStatus {
 	p := newPlanner(now, s)
-	out := maru.AppStatus{Scope: s.Scope, Rollout: s.Rollout}
+	out := maru.AppStatus{Scope: s.Scope, Rollout: p.judged()}
 	for _, svc := range p.sorted() {
 		if svc.stored || len(svc.observed) > 0 {
 			out.Services = append(out.Services, p.serviceStatus(svc))
@@ -20,6 +20,24 @@ func Status(now time.Time, s AppState) maru.AppStatus {
 	}
 	out.State = p.sum(out.Services)
 	return out
+}
+
+// judged is the newest rollout with what the judge says now.
+func (p *planner) judged() *maru.Rollout {
+	if p.rollout == nil {
+		return p.in.Rollout
+	}
+	r := cloneRollout(p.rollout)
+	for name, e := range r.Services {
+		if e.Phase != maru.Shifting {
+			continue
+		}
+		if v := (mover{planner: p, service: p.service(name), entry: &e}).verdict(); v.Outcome != "" {
+			e.Verdict = &v
+			r.Services[name] = e
+		}
+	}
+	return r
 }
 
 func (p *planner) serviceStatus(s *service) maru.ServiceStatus {
@@ -42,7 +60,12 @@ func (p *planner) serviceStatus(s *service) maru.ServiceStatus {
 		}
 	}
 	for _, w := range serving(s.state) {
-		out.Ready += s.ready(w.Release)
+		if s.state.Shifting == 0 || w.Release == s.state.Release {
+			out.Ready += s.ready(w.Release)
+		}
+	}
+	if len(s.state.Serving) > 1 {
+		out.Serving = s.state.Serving
 	}
 	out.State, out.Message = p.judge(s, out)
 	return out
@@ -75,6 +98,9 @@ func (p *planner) judge(s *service, st maru.ServiceStatus) (maru.State, string) 
 	switch {
 	case st.Wanted == 0:
 		return maru.StateStopped, "scaled to 0"
+	case st.Ready >= st.Wanted && s.state.Warm != nil:
+		return maru.StateRunning, fmt.Sprintf("release %d is kept warm for %s more: maru rollback goes back to it at once",
+			s.state.Warm.Release, words(max(0, s.state.Warm.Until.Sub(p.now))))
 	case st.Ready >= st.Wanted:
 		return maru.StateRunning, ""
 	case s.done(release) == st.Wanted:
@@ -145,6 +171,8 @@ func (p *planner) moving(s *service, st maru.ServiceStatus, e maru.ServiceRollou
 		}
 		return state, fmt.Sprintf("release %d: %d of %d instances ready%s", e.To, p.up(s, e.To),
 			mover{planner: p, service: s, entry: &e, to: to}.replicas(), after(": ", worst(p.now, observed, to)))
+	case maru.Shifting:
+		return state, mover{planner: p, service: s, entry: &e, to: to}.shiftText()
 	case maru.Draining:
 		if rivals := s.rivals(e.To); len(rivals) == 0 {
 			return state, ""

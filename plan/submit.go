@@ -54,6 +54,12 @@ func (b *submission) move(name string, to maru.Release, fresh bool) {
 	g, exists := b.goals[name]
 	st := b.state(name)
 	st.Stopped = false
+	if e, on := b.goesOn(name, g, to); on {
+		b.put(name, st)
+		b.rollout.Services[name] = e
+		return
+	}
+	st = unshifted(st)
 	if !exists {
 		st.Replicas, st.Since = to.Spec.Replicas, b.now
 	}
@@ -62,6 +68,16 @@ func (b *submission) move(name string, to maru.Release, fresh bool) {
 		From: g.from, To: to.Number, Phase: maru.Pending, Since: b.now,
 		Fresh: fresh, Replicas: g.replicas, Stopped: g.stopped,
 	}
+}
+
+// goesOn gives a service's part in the active rollout, if it moves traffic step by step to the same release.
+func (b *submission) goesOn(name string, g goal, to maru.Release) (maru.ServiceRollout, bool) {
+	r := b.in.active()
+	if r == nil || r.Phase == maru.RollingBack || b.rollout.Cause == CauseRollback {
+		return maru.ServiceRollout{}, false
+	}
+	e := r.Services[name]
+	return e, e.Phase == maru.Shifting && e.From == g.from && e.To == to.Number
 }
 
 func (b *submission) put(name string, st maru.ServiceState) {
@@ -88,6 +104,7 @@ func (b *submission) carry(spoken map[string]bool) {
 		}
 		if g.stopped && g.release == g.from { // it was going back to being stopped
 			st := b.state(name)
+			st = unshifted(st)
 			st.Stopped, st.Release, st.Replicas, st.Serving = true, g.from, g.replicas, nil
 			b.put(name, st)
 			continue

@@ -36,10 +36,11 @@ func Traffic(v ServiceView) maru.ServiceTraffic {
 		t.Faults = slices.Concat(r.Spec.Faults, v.State.Faults)
 	}
 	t.Serving = serving(v.State)
+	t.Split = split(v)
 	ready := 0
 	for _, name := range slices.Sorted(maps.Keys(v.Observed)) {
 		for _, i := range v.Observed[name].Instances {
-			if e, ok := endpoint(name, i, t.Serving); ok {
+			if e, ok := endpoint(name, i, t); ok {
 				t.Endpoints = append(t.Endpoints, e)
 				if e.Ready {
 					ready++
@@ -82,14 +83,28 @@ func serving(s maru.ServiceState) []maru.Weight {
 	return []maru.Weight{{Release: s.Release, Weight: 1}}
 }
 
+// split is how requests are shared out while traffic shifts to a release.
+func split(v ServiceView) *maru.Split {
+	r, known := v.Releases[v.State.Shifting]
+	if !known {
+		return nil
+	}
+	s := shiftOf(r)
+	out := &maru.Split{Old: v.State.Release, New: r.Number, Match: s.Match, Sticky: s.Sticky, Judged: s.Judge != nil}
+	if v.State.Mirroring && s.Mirror != nil {
+		out.Match, out.Mirror = nil, s.Mirror.Percent
+	}
+	return out
+}
+
 // endpoint is an instance as the data planes see it. All that has an address is listed, because an
 // address is an identity; ready are those that are to get traffic.
-func endpoint(workload string, i maru.Instance, weights []maru.Weight) (maru.Endpoint, bool) {
+func endpoint(workload string, i maru.Instance, t maru.ServiceTraffic) (maru.Endpoint, bool) {
 	if !i.Addresses.V4.IsValid() && !i.Addresses.V6.IsValid() {
 		return maru.Endpoint{}, false
 	}
 	release, serves := ReleaseOf(workload)
-	has := slices.ContainsFunc(weights, func(w maru.Weight) bool { return w.Release == release && w.Weight > 0 })
+	has := slices.ContainsFunc(t.Serving, func(w maru.Weight) bool { return w.Release == release && (w.Weight > 0 || t.Split != nil) })
 	return maru.Endpoint{
 		Instance:  i.ID,
 		Release:   release,

@@ -118,13 +118,18 @@ func (s appService) Releases(ctx context.Context, req *maruv1.ReleasesRequest) (
 	if err != nil {
 		return nil, err
 	}
+	rollouts, err := s.deps.State.Rollouts(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	verdicts := verdictsOf(rollouts)
 	serving := map[string]int{}
 	for _, v := range status.Services {
 		serving[v.Name] = v.Release
 	}
 	res := &maruv1.ReleasesResponse{}
 	for _, r := range limited(releases, req.Limit) {
-		res.Releases = append(res.Releases, releaseProto(r, serving[r.Service.Service] == r.Number))
+		res.Releases = append(res.Releases, releaseProto(r, serving[r.Service.Service] == r.Number, verdicts[r.Service.Service][r.Number]))
 	}
 	return res, nil
 }

@@ -75,17 +75,18 @@ func rolloutProto(r maru.Rollout) *maruv1.Rollout {
 	services := make(map[string]*maruv1.ServiceRollout, len(r.Services))
 	for name, s := range r.Services {
 		services[name] = &maruv1.ServiceRollout{
-			From: int32(s.From), To: int32(s.To), Phase: string(s.Phase), Since: timeProto(s.Since), Reason: s.Reason,
+			From: int32(s.From), To: int32(s.To), Phase: string(s.Phase), Since: timeProto(s.Since), Reason: valid(s.Reason),
+			Step: int32(s.Step), Stepped: timeProto(s.Stepped), Held: s.Held, Verdict: verdictProto(s.Verdict),
 		}
 	}
 	return &maruv1.Rollout{
 		Scope: scopeProto(r.Scope), Number: int32(r.Number), Phase: string(r.Phase), Services: services,
 		Removed: r.Removed, Reason: r.Reason, Cause: r.Cause, Of: int32(r.Of), By: r.By,
-		Started: timeProto(r.Started), Ended: timeProto(r.Ended),
+		Started: timeProto(r.Started), Ended: timeProto(r.Ended), Paused: r.Paused,
 	}
 }
 
-func releaseProto(r maru.Release, serving bool) *maruv1.Release {
+func releaseProto(r maru.Release, serving bool, verdict *maru.Verdict) *maruv1.Release {
 	secrets := make(map[string]*maruv1.SecretVersion, len(r.Secrets))
 	for name, v := range r.Secrets {
 		secrets[name] = &maruv1.SecretVersion{Name: v.Name, Version: int32(v.Version)}
@@ -93,7 +94,7 @@ func releaseProto(r maru.Release, serving bool) *maruv1.Release {
 	return &maruv1.Release{
 		Scope: scopeProto(r.Service.Scope), Service: r.Service.Service, Number: int32(r.Number), Image: r.Image,
 		Spec: structProto(r.Spec), Secrets: secrets, Source: r.Source, Created: timeProto(r.Created),
-		By: r.By, Message: r.Message, Serving: serving,
+		By: r.By, Message: r.Message, Serving: serving, Verdict: verdictProto(verdict),
 	}
 }
 

@@ -42,6 +42,12 @@ type Control interface {
 	// Plan tells what Deploy would do; refusal is why it would not.
 	Plan(ctx context.Context, d maru.Deployment) (changes []maru.ServiceChange, refusal, err error)
 	Rollback(ctx context.Context, scope maru.Scope, to int, by string) (r maru.Rollout, changed bool, err error)
+	// Promote lets services go to their next step, or with all to their end.
+	Promote(ctx context.Context, scope maru.Scope, services []string, all bool, by string) (maru.Rollout, error)
+	// Abort turns the rollout that is under way back.
+	Abort(ctx context.Context, scope maru.Scope, by string) (maru.Rollout, error)
+	// Pause has it stay at its present shares, or go on.
+	Pause(ctx context.Context, scope maru.Scope, paused bool, by string) (maru.Rollout, error)
 	Restart(ctx context.Context, scope maru.Scope, services []string, by string) (maru.Rollout, error)
 	Scale(ctx context.Context, scope maru.Scope, replicas map[string]int, by string) error
 	Stop(ctx context.Context, scope maru.Scope, services []string, by string) error

@@ -30,6 +30,9 @@ func (s *Server) serviceProto(v maru.ServiceStatus) *maruv1.ServiceStatus {
 		VirtualV4: addressText(v.VirtualAddress.V4), VirtualV6: addressText(v.VirtualAddress.V6),
 		Updated: timeProto(v.Updated),
 	}
+	for _, w := range v.Serving {
+		p.Serving = append(p.Serving, &maruv1.Share{Release: int32(w.Release), Weight: int32(w.Weight)})
+	}
 	for _, i := range v.Instances {
 		id := maru.WorkloadID{ServiceID: maru.ServiceID{Service: v.Name}, Name: i.Workload}
 		instance := instanceProto(id, i.Instance)

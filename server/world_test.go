@@ -154,6 +154,18 @@ func (w *world) Rollback(_ context.Context, scope maru.Scope, _ int, by string) 
 	return r, true, err
 }
 
+func (w *world) Promote(_ context.Context, scope maru.Scope, _ []string, _ bool, by string) (maru.Rollout, error) {
+	return w.act(scope, "deploy", by)
+}
+
+func (w *world) Abort(_ context.Context, scope maru.Scope, by string) (maru.Rollout, error) {
+	return w.act(scope, "deploy", by)
+}
+
+func (w *world) Pause(_ context.Context, scope maru.Scope, _ bool, by string) (maru.Rollout, error) {
+	return w.act(scope, "deploy", by)
+}
+
 func (w *world) Restart(_ context.Context, scope maru.Scope, _ []string, by string) (maru.Rollout, error) {
 	return w.act(scope, "restart", by)
 }

@@ -33,6 +33,7 @@ type Proxy struct {
 	table      *table.Table
 	engine     *forward.Engine
 	records    *record.Ring
+	evidence   *record.Evidence
 	access     *accesslog.Log
 	gateway    *gateway.Gateway
 	mesh       *mesh.Mesh
@@ -49,9 +50,9 @@ func New(cfg Config, log *slog.Logger) (*Proxy, error) {
 	}
 	cfg = cfg.withDefaults()
 	records := record.NewRing(0)
-	p := &Proxy{cfg: cfg, log: log, table: table.New(), records: records, access: accesslog.New(cfg.AccessLog, cfg.LogFormat, records, log)}
+	p := &Proxy{cfg: cfg, log: log, table: table.New(), records: records, evidence: record.NewEvidence(), access: accesslog.New(cfg.AccessLog, cfg.LogFormat, records, log)}
 	connector := connect.New(connect.Config{Hold: cfg.Hold, HoldRequests: cfg.HoldRequests})
-	p.engine = forward.New(forward.Config{Connector: connector, Records: records, Trusted: cfg.TrustedProxies}, log)
+	p.engine = forward.New(forward.Config{Connector: connector, Records: records, Evidence: p.evidence, Trusted: cfg.TrustedProxies}, log)
 	p.gateway = gateway.New(gateway.Config{
 		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), QUIC: cfg.quic(), Drain: cfg.Drain, Linger: cfg.Linger,
 		Trusted: cfg.TrustedProxies, Certified: p.certified, Keep: cfg.Keep, Kept: cfg.Kept,
@@ -69,7 +70,7 @@ func New(cfg Config, log *slog.Logger) (*Proxy, error) {
 		Introduce: cfg.Introduce,
 	}, p.table, log)
 	p.subscriber = stream.NewSubscriber(stream.SubscriberConfig{
-		Server: cfg.Server, Folder: cfg.State, Keep: cfg.Keep, Kept: cfg.Kept,
+		Server: cfg.Server, Folder: cfg.State, Keep: cfg.Keep, Kept: cfg.Kept, Evidence: p.evidence,
 	}, p.table, log)
 	if err := p.subscriber.Load(); err != nil {
 		log.Error("last known traffic state can't be read; waiting for the server", "error", err)
@@ -232,6 +233,9 @@ func (p *Proxy) Counts() iter.Seq[Count] {
 
 // Records gives what becomes of each request from now on. Close the reader when done.
 func (p *Proxy) Records() *record.Reader { return p.records.Reader() }
+
+// Evidence takes how requests went that were drawn between two releases, where no server is told of it.
+func (p *Proxy) Evidence() []maru.Evidence { return p.evidence.Take() }
 
 // LogDropped is how many lines of the access log did not fit.
 func (p *Proxy) LogDropped() uint64 { return p.access.Dropped() }

@@ -96,7 +96,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	}
 	c.certificates = &certificates{Vault: certificate.New(c.store, c.box), store: c.store, authority: c.authority}
 	vault := secrets.NewVault(c.store, c.box)
-	c.publisher = stream.NewPublisher(stream.PublisherConfig{Report: c.tellProblems(ctx), Drained: func(instance string) {
+	c.publisher = stream.NewPublisher(stream.PublisherConfig{Report: c.tellProblems(ctx), Evidence: func(e maru.Evidence) { c.control.Evidence(e) }, Drained: func(instance string) {
 		go func() {
 			if err := c.engine.Drained(ctx, instance); err != nil && ctx.Err() == nil {
 				c.log.Warn("could not tell the engine that an instance is drained", "instance", instance, "error", err)

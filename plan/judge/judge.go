@@ -41,6 +41,7 @@ type Judge struct {
 	slowSame   []quantileGame
 	forgive    float64 // what a canary's latency is multiplied by, for the tolerance …
 	within     float64 // … and for the margin
+	anyLatency bool
 }
 
 // side is what is known of one release.
@@ -92,6 +93,7 @@ func New(l Limits) *Judge {
 		errorsSame: newMarginGame(margin{ratio: 1, plus: l.ErrorMargin}, margin{ratio: 1 + l.ErrorRatioMargin}),
 		forgive:    1 / (1 + tolerance),
 		within:     1 / (1 + l.LatencyMargin),
+		anyLatency: l.AnyLatency,
 	}
 	if l.Errors > 0 {
 		j.ceilings = append(j.ceilings, &limit{ceiling: newCeiling(l.Errors), level: ceilingLevel})
@@ -124,7 +126,7 @@ func (j *Judge) Observe(r Record) Outcome {
 	for _, c := range j.ceilings {
 		c.record(r)
 	}
-	if !r.Failed {
+	if !r.Failed && !j.anyLatency {
 		j.observeLatency(r)
 	}
 	if r.Canary {

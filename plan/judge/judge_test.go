@@ -83,6 +83,18 @@ func TestTheWeightMayChange(t *testing.T) {
 	}
 }
 
+func TestLatencyThatDoesNotCount(t *testing.T) {
+	j, g := New(Limits{AnyLatency: true}), newTraffic(1, 0.5)
+	g.slower[1] = 10
+	if until(j, g, 20000, Equivalent, Regressed); j.outcome != Equivalent {
+		t.Fatalf("ten times as slow: %+v", j.Verdict())
+	}
+	j = New(Limits{AnyLatency: true, P99: time.Second})
+	if until(j, g, 20000, Equivalent, Regressed); j.outcome != Regressed {
+		t.Fatalf("above the ceiling: %+v", j.Verdict())
+	}
+}
+
 func TestNothingIsComparedWithoutTwoReleases(t *testing.T) {
 	j := New(Limits{})
 	for _, weight := range []float64{0, 1, -1, 2, math.NaN()} {

@@ -40,6 +40,9 @@ type Limits struct {
 	ErrorMargin, ErrorRatioMargin float64
 	// LatencyMargin bounds its latency: times 1+LatencyMargin at the median, p90 and p99. 0: the default.
 	LatencyMargin float64
+	// AnyLatency leaves the latencies uncompared: for a service whose instances are too unlike in them. The
+	// ceilings hold all the same.
+	AnyLatency bool
 }
 
 // Validate answers maru.Invalid for limits that no release could be judged by.

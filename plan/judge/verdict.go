@@ -24,7 +24,11 @@ func (j *Judge) Verdict() Verdict {
 func (j *Judge) why(f Figures) string {
 	switch j.outcome {
 	case Equivalent:
-		return fmt.Sprintf("as good as the old release: %s; %s; within the margins with 99%% certainty", errorsOf(f), latenciesOf(f))
+		text := "as good as the old release: " + errorsOf(f)
+		if !j.anyLatency {
+			text += "; " + latenciesOf(f)
+		}
+		return text + "; within the margins with 99% certainty"
 	case Regressed:
 		return j.whyRegressed(f)
 	}

@@ -49,6 +49,7 @@ type exchange struct {
 	endHedge context.CancelFunc
 	waited   bool // for room at the service
 	gap      connect.Gap
+	trial    trial // while a rollout shares requests out
 	entry    record.Record
 
 	out     http1.Outgoing
@@ -209,6 +210,7 @@ func (x *exchange) forward() error {
 			res, err = x.send(ep)
 		}
 		x.observe(ep, res, err)
+		x.attempted(ep, res, err)
 		if err == nil {
 			x.gap.End()
 			return x.respondFrom(ep, res)
@@ -268,6 +270,7 @@ func (x *exchange) finish() {
 	en := &x.entry
 	en.Duration = x.e.now().Sub(en.Time)
 	x.e.cfg.Records.Put(en)
+	x.judged()
 	if svc := x.call.Service; svc != nil {
 		svc.Stats.Count(x.counter(), en.Duration, max(0, en.Attempts-1))
 	}

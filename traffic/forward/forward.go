@@ -33,8 +33,9 @@ const (
 // Config says how requests are carried.
 type Config struct {
 	Connector *connect.Connector
-	Records   *record.Ring   // may be nil
-	Trusted   []netip.Prefix // whose forwarding headers are believed
+	Records   *record.Ring     // may be nil
+	Evidence  *record.Evidence // may be nil
+	Trusted   []netip.Prefix   // whose forwarding headers are believed
 }
 
 // Call says where a request goes.
@@ -64,12 +65,13 @@ type Engine struct {
 	log       *slog.Logger
 	streams   streams
 	exchanges sync.Pool
+	mirrors   chan struct{} // has a value for each copy of a request that is under way
 	now       func() time.Time
 }
 
 // New makes an engine.
 func New(cfg Config, log *slog.Logger) *Engine {
-	e := &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now}
+	e := &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now, mirrors: make(chan struct{}, mostMirrors)}
 	e.exchanges.New = func() any { return newExchange(e) }
 	return e
 }

@@ -18,7 +18,7 @@ const leastHedge = time.Millisecond
 // wants that: for a request that may be sent twice and has nothing to send but its header, by HTTP/1.1.
 func (x *exchange) hedgeAfter() (time.Duration, bool) {
 	r := &x.call.Service.State().Retry
-	if r.HedgeAfter == 0 && r.HedgeAt == 0 || x.entry.Attempts > 1 || x.r.Body != nil || x.upgrade != "" || !idempotent(x.r.Method) || x.overHTTP2() {
+	if r.HedgeAfter == 0 && r.HedgeAt == 0 || x.entry.Attempts > 1 || x.r.Body != nil || x.upgrade != "" || x.trial.Weight > 0 || !idempotent(x.r.Method) || x.overHTTP2() {
 		return 0, false
 	}
 	d := r.HedgeAfter

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/balance"
@@ -19,9 +18,14 @@ func (x *exchange) pick() *table.Endpoint {
 		x.picked = x.e.now()
 	}
 	ask := table.Ask{Now: x.picked.UnixNano()}
-	if b := &x.call.Service.State().Balance; b.Policy == maru.Hash {
+	s := x.call.Service.State()
+	if b := &s.Balance; b.Policy == maru.Hash {
 		ask.Key, ask.Keyed = x.key(b)
 	}
+	if x.entry.Attempts == 0 && s.Split != nil {
+		x.draw(s)
+	}
+	ask.Release = x.trial.Release
 	ep := x.call.Service.PickFor(ask, x.tried)
 	if ep != nil {
 		x.load = ep.InFlight()
@@ -36,25 +40,11 @@ func (x *exchange) key(b *maru.Balance) (uint64, bool) {
 	case b.Header != "":
 		v = x.r.Header.Get(b.Header)
 	case b.Cookie != "":
-		v = cookie(x.r.Header, b.Cookie)
+		v = x.r.Header.Cookie(b.Cookie)
 	default:
 		v = x.r.Name
 	}
 	return balance.Key(v), v != ""
-}
-
-// cookie gives the value of the first cookie of that name.
-func cookie(h message.Header, name string) string {
-	for line := range h.Values("Cookie") {
-		for line != "" {
-			var pair string
-			pair, line, _ = strings.Cut(line, ";")
-			if k, v, ok := strings.Cut(message.Trim(pair), "="); ok && k == name {
-				return v
-			}
-		}
-	}
-	return ""
 }
 
 // observe notes how the endpoint did until its answer began. What was the client's fault, or ended with

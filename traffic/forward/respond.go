@@ -29,10 +29,14 @@ func (x *exchange) respond(res *message.Response) error {
 		}
 	}
 	x.promise()
+	x.know()
 	x.entry.Status = res.Status
 	x.stream = x.grpc || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream")
 	if x.stream && x.clock != nil {
 		x.clock.stop()
+	}
+	if x.stream && !x.grpc {
+		x.judged() // its end may be far
 	}
 	x.watchStream()
 	err := x.c.Begin(a)

@@ -30,6 +30,7 @@ func (x *exchange) switchProtocols(res *message.Response) error {
 		x.clock.stop()
 	}
 	x.entry.Status = res.Status
+	x.judged() // its end may be far
 	x.watchStream()
 	h := copyAnswer(x.answer.Header[:0], res.Header)
 	h.Add("Connection", "Upgrade")

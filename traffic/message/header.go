@@ -43,6 +43,20 @@ func (h Header) Values(name string) iter.Seq[string] {
 	}
 }
 
+// Cookie gives the value of the first cookie of that name (RFC 6265, 4.2).
+func (h Header) Cookie(name string) string {
+	for line := range h.Values("Cookie") {
+		for line != "" {
+			var pair string
+			pair, line, _ = strings.Cut(line, ";")
+			if k, v, ok := strings.Cut(Trim(pair), "="); ok && k == name {
+				return v
+			}
+		}
+	}
+	return ""
+}
+
 // Add adds a field behind those that are there.
 func (h *Header) Add(name, value string) { *h = append(*h, Field{name, value}) }
 

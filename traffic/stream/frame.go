@@ -10,6 +10,8 @@ import (
 const (
 	updatesPath = "/traffic/v1/updates"
 	reportsPath = "/traffic/v1/reports"
+	// evidencePath takes how requests went that were drawn between two releases.
+	evidencePath = "/traffic/v1/evidence"
 	// streamHeader names a stream: the answer gives it, and reports tell it.
 	streamHeader = "Maru-Stream"
 

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,9 +55,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.updates(w, r)
 	case r.URL.Path == reportsPath && r.Method == http.MethodPost:
 		s.report(w, r)
+	case r.URL.Path == evidencePath && r.Method == http.MethodPost:
+		s.evidence(w, r)
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// mostEvidence bounds what is told of drawn requests at once, in bytes: some 100,000 of them.
+const mostEvidence = 16 << 20
+
+func (s *Server) evidence(w http.ResponseWriter, r *http.Request) {
+	all, err := readEvidence(http.MaxBytesReader(w, r.Body, mostEvidence))
+	if err != nil {
+		http.Error(w, "not evidence", http.StatusBadRequest)
+		return
+	}
+	if s.p.cfg.Evidence != nil {
+		for _, e := range all {
+			s.p.cfg.Evidence(e)
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func readEvidence(r io.Reader) ([]maru.Evidence, error) {
+	var all []maru.Evidence
+	err := json.NewDecoder(r).Decode(&all)
+	return all, err
 }
 
 func (s *Server) updates(w http.ResponseWriter, r *http.Request) {

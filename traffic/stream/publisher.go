@@ -40,6 +40,8 @@ type PublisherConfig struct {
 	Drained func(instance string)
 	// Report is called with each report of a proxy, in their order, likewise. May be nil.
 	Report func(report maru.TrafficReport)
+	// Evidence is called with how requests went that were drawn between two releases, likewise. May be nil.
+	Evidence func(maru.Evidence)
 }
 
 // entry is the last state of one service. A removed one stays until every follower was told.

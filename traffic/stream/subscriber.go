@@ -43,6 +43,16 @@ type SubscriberConfig struct {
 	// again.
 	Keep func(name string, f *os.File) error
 	Kept func(name string) (*os.File, error)
+	// Evidence is what the server is to be told of drawn requests; nil: nothing.
+	Evidence Evidence
+}
+
+// Evidence gathers how requests went that were drawn between two releases.
+type Evidence interface {
+	// More gets a value when there is something to take.
+	More() <-chan struct{}
+	// Take gives what was gathered, and forgets it.
+	Take() []maru.Evidence
 }
 
 // Subscriber keeps a data plane up to date.
@@ -145,6 +155,9 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	if s.cfg.Server != "" {
 		group.Go(func() error { return s.follow(ctx) })
 		group.Go(func() error { return s.reports(ctx) })
+		if s.cfg.Evidence != nil {
+			group.Go(func() error { return s.evidence(ctx) })
+		}
 	}
 	return group.Wait()
 }
@@ -250,14 +263,46 @@ func (s *Subscriber) reports(ctx context.Context) error {
 	}
 }
 
+// gather is how long evidence waits for more to be told along with it.
+const gather = 25 * time.Millisecond
+
+// evidence tells how drawn requests went. What can't be told is lost: a judge needs no certain request.
+func (s *Subscriber) evidence(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.cfg.Evidence.More():
+		case <-ctx.Done():
+			return nil
+		}
+		timer.Reset(gather)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil
+		}
+		all := s.cfg.Evidence.Take()
+		if id := s.stream.Load(); id != nil && len(all) > 0 {
+			if err := s.send(ctx, evidencePath, *id, all); err != nil && ctx.Err() == nil {
+				s.log.Debug("evidence was lost", "error", err)
+			}
+		}
+	}
+}
+
 func (s *Subscriber) post(ctx context.Context, id string, r maru.TrafficReport) error {
-	body, err := json.Marshal(r)
+	return s.send(ctx, reportsPath, id, r)
+}
+
+func (s *Subscriber) send(ctx context.Context, path, id string, what any) error {
+	body, err := json.Marshal(what)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a server that hangs gets the next report
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://maru"+reportsPath, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://maru"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,8 @@ type Ask struct {
 	Now   int64  // Unix nanoseconds
 	Key   uint64 // of what Hashing says; see balance.Key
 	Keyed bool   // there is a key
+
+	Release int // that was drawn; 0: none was
 }
 
 // group is endpoints that are chosen among.
@@ -32,8 +34,12 @@ func (s *Service) Pick(tried []*Endpoint) *Endpoint {
 // PickBy is PickFor for a connection of which nothing is known but where it comes from, now.
 func (s *Service) PickBy(client netip.Addr, tried []*Endpoint) *Endpoint {
 	ask := Ask{Now: time.Now().UnixNano()}
-	if b := &s.State().Balance; b.Policy == maru.Hash && b.Header == "" && b.Cookie == "" && client.IsValid() {
+	state := s.State()
+	if b := &state.Balance; b.Policy == maru.Hash && b.Header == "" && b.Cookie == "" && client.IsValid() {
 		ask.Key, ask.Keyed = balance.Key(client.String()), true
+	}
+	if x := state.sides; x != nil && x.wheel != nil && state.Split.Sticky > 0 && client.IsValid() {
+		ask.Release = state.drawn(x.has(balance.Key(client.String())), 0).Release
 	}
 	return s.PickFor(ask, tried)
 }
@@ -41,7 +47,7 @@ func (s *Service) PickBy(client netip.Addr, tried []*Endpoint) *Endpoint {
 // PickFor chooses the endpoint for a request and counts it in; the caller calls Done on it once. Nil
 // when no endpoint is left besides those tried.
 //
-// The release is chosen by weight, exactly; within it the endpoint as the service's balance says.
+// The release is the one that was drawn, or is chosen by weight, exactly; within it the endpoint as the service's balance says.
 // Endpoints that refused a connection a moment ago, or fail, are passed over while there is another.
 func (s *Service) PickFor(ask Ask, tried []*Endpoint) *Endpoint {
 	for {
@@ -57,6 +63,9 @@ func (s *Service) PickFor(ask Ask, tried []*Endpoint) *Endpoint {
 }
 
 func (s *Service) choose(state *State, ask Ask, tried []*Endpoint) *Endpoint {
+	if state.sides != nil {
+		return s.side(state, ask, tried)
+	}
 	if state.wheel != nil && len(tried) == 0 {
 		if e := s.pickFrom(state, state.parts[state.wheel.turn()].group, ask, nil); e != nil && !e.out(ask.Now) {
 			return e

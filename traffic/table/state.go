@@ -23,6 +23,7 @@ type State struct {
 	whole *group      // those that are ready, of the releases that serve
 	parts []part      // by release; only when more than one has a ready endpoint
 	wheel *wheel      // turns through parts
+	sides *sides      // in place of parts while a rollout shifts traffic
 
 	matches []*Match // as Routes
 }
@@ -111,11 +112,35 @@ func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*
 	for _, e := range before {
 		gone = append(gone, e)
 	}
-	s.group(traffic)
+	if traffic.Split != nil {
+		s.divide(old)
+	} else {
+		s.group(traffic)
+	}
 	if old != nil && s.wheel != nil && old.wheel != nil && slices.Equal(old.wheel.weights, s.wheel.weights) {
 		s.wheel = old.wheel
 	}
 	return s, fresh, gone
+}
+
+// divide groups the endpoints by the two releases that requests are shared out between.
+func (s *State) divide(before *State) {
+	old, fresh := &group{}, &group{}
+	for i, t := range s.ServiceTraffic.Endpoints {
+		switch {
+		case !t.Ready || t.Draining:
+			continue
+		case t.Release == s.Split.Old:
+			old.ready = append(old.ready, s.all[i])
+		case t.Release == s.Split.New:
+			fresh.ready = append(fresh.ready, s.all[i])
+		}
+	}
+	s.sides = newSides(s.ServiceTraffic, old, fresh, before)
+	s.whole.ready = old.ready
+	if s.sides.weight > 0 {
+		s.whole.ready = slices.Concat(old.ready, fresh.ready)
+	}
 }
 
 func (s *State) group(traffic maru.ServiceTraffic) {

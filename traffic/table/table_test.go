@@ -45,7 +45,7 @@ func (t *Table) must(name string) *Service {
 	return s
 }
 
-// TestWheelIsExact: whatever the weights, after any number of turns no share is off by a block.
+// TestWheelIsExact: whatever the weights, each block gives every share exactly its part.
 func TestWheelIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.IntRange(1, 1000), 1, 6).Draw(t, "weights")
@@ -55,13 +55,12 @@ func TestWheelIsExact(t *testing.T) {
 		}
 		w := newWheel(weights)
 		got := make([]int, len(weights))
-		turns := rapid.IntRange(1, 50).Draw(t, "blocks") * blockSize
+		turns := rapid.IntRange(1, 20).Draw(t, "blocks") * w.size
 		for range turns {
 			got[w.turn()]++
 		}
 		for i, weight := range weights {
-			// Rounding by largest remainder leaves at most one turn more or less for each share.
-			if off := got[i]*total - turns*weight; off > len(weights)*total || off < -len(weights)*total {
+			if got[i]*total != turns*weight {
 				t.Fatalf("share %d of %v got %d of %d turns", i, weights, got[i], turns)
 			}
 		}
@@ -69,14 +68,19 @@ func TestWheelIsExact(t *testing.T) {
 }
 
 func TestWheelDealsBlocksExactly(t *testing.T) {
-	w := newWheel([]int{95, 5})
-	for block := range 50 {
-		got := 0
-		for range blockSize {
-			got += w.turn()
+	for percent, block := range map[int]int{5: 20, 25: 20, 50: 20, 1: 100, 33: 100, 98: 50} {
+		w := newWheel([]int{100 - percent, percent})
+		if w.size != block {
+			t.Errorf("%d%%: blocks of %d, want %d", percent, w.size, block)
 		}
-		if got != 1 {
-			t.Fatalf("block %d: %d turns of 20 for 5%%", block, got)
+		for k := range 50 {
+			got := 0
+			for range block {
+				got += w.turn()
+			}
+			if got*100 != percent*block {
+				t.Fatalf("%d%%: %d turns of block %d", percent, got, k)
+			}
 		}
 	}
 }

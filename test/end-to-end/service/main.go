@@ -2,7 +2,8 @@
 //
 // Environment: PORT (default 8080; "none" listens to nothing), READY_AFTER (a duration until /healthz answers 200,
 // "never"), EXIT (code to end with at once), SAY (printed at start), VERSION (shown by /), TCP and UDP
-// (addresses of servers that tell who they are and then echo), STUBBORN (stop signals are only told).
+// (addresses of servers that tell who they are and then echo), STUBBORN (stop signals are only told), FAIL (how many of
+// each 100 requests of / are answered with 500).
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -133,7 +135,12 @@ func handler() http.Handler {
 	host, _ := os.Hostname()
 	var counting sync.WaitGroup
 	mux := http.NewServeMux()
+	bad, _ := strconv.Atoi(os.Getenv("FAIL"))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if rand.IntN(100) < bad {
+			http.Error(w, "told to fail", http.StatusInternalServerError)
+			return
+		}
 		json.NewEncoder(w).Encode(map[string]string{"instance": host, "version": os.Getenv("VERSION"), "path": r.URL.Path,
 			"caller": r.Header.Get("X-Maru-Caller"), "protocol": r.Proto, "remote": r.RemoteAddr})
 	})

@@ -174,7 +174,7 @@ type Change struct {
 	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
 	// action is one of: create, update, scale, start, remove, none.
 	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
-	// strategy is how an update happens: rolling, recreate.
+	// strategy is how an update happens: rolling, recreate, canary, blue-green.
 	Strategy    string        `protobuf:"bytes,3,opt,name=strategy,proto3" json:"strategy,omitempty"`
 	Differences []*Difference `protobuf:"bytes,4,rep,name=differences,proto3" json:"differences,omitempty"`
 	// note says in words what it means.
@@ -1175,6 +1175,376 @@ func (x *RollbackResponse) GetRollout() *Rollout {
 	return nil
 }
 
+type PromoteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// services to promote; empty: all of the rollout.
+	Services []string `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	// all gives them all of the traffic, and not only their next share.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteRequest) Reset() {
+	*x = PromoteRequest{}
+	mi := &file_maru_v1_app_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteRequest) ProtoMessage() {}
+
+func (x *PromoteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteRequest.ProtoReflect.Descriptor instead.
+func (*PromoteRequest) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PromoteRequest) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *PromoteRequest) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *PromoteRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type PromoteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollout       *Rollout               `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteResponse) Reset() {
+	*x = PromoteResponse{}
+	mi := &file_maru_v1_app_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteResponse) ProtoMessage() {}
+
+func (x *PromoteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteResponse.ProtoReflect.Descriptor instead.
+func (*PromoteResponse) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PromoteResponse) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+type AbortRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortRequest) Reset() {
+	*x = AbortRequest{}
+	mi := &file_maru_v1_app_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortRequest) ProtoMessage() {}
+
+func (x *AbortRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortRequest.ProtoReflect.Descriptor instead.
+func (*AbortRequest) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AbortRequest) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+type AbortResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollout       *Rollout               `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortResponse) Reset() {
+	*x = AbortResponse{}
+	mi := &file_maru_v1_app_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortResponse) ProtoMessage() {}
+
+func (x *AbortResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortResponse.ProtoReflect.Descriptor instead.
+func (*AbortResponse) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AbortResponse) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+type PauseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRequest) Reset() {
+	*x = PauseRequest{}
+	mi := &file_maru_v1_app_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRequest) ProtoMessage() {}
+
+func (x *PauseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
+func (*PauseRequest) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PauseRequest) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+type PauseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollout       *Rollout               `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseResponse) Reset() {
+	*x = PauseResponse{}
+	mi := &file_maru_v1_app_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseResponse) ProtoMessage() {}
+
+func (x *PauseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
+func (*PauseResponse) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PauseResponse) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+type ResumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRequest) Reset() {
+	*x = ResumeRequest{}
+	mi := &file_maru_v1_app_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRequest) ProtoMessage() {}
+
+func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRequest) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ResumeRequest) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+type ResumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollout       *Rollout               `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeResponse) Reset() {
+	*x = ResumeResponse{}
+	mi := &file_maru_v1_app_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeResponse) ProtoMessage() {}
+
+func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeResponse) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ResumeResponse) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
 type RestartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -1186,7 +1556,7 @@ type RestartRequest struct {
 
 func (x *RestartRequest) Reset() {
 	*x = RestartRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[16]
+	mi := &file_maru_v1_app_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1568,7 @@ func (x *RestartRequest) String() string {
 func (*RestartRequest) ProtoMessage() {}
 
 func (x *RestartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[16]
+	mi := &file_maru_v1_app_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1581,7 @@ func (x *RestartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
 func (*RestartRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{16}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RestartRequest) GetScope() *Scope {
@@ -1237,7 +1607,7 @@ type RestartResponse struct {
 
 func (x *RestartResponse) Reset() {
 	*x = RestartResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[17]
+	mi := &file_maru_v1_app_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1619,7 @@ func (x *RestartResponse) String() string {
 func (*RestartResponse) ProtoMessage() {}
 
 func (x *RestartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[17]
+	mi := &file_maru_v1_app_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1632,7 @@ func (x *RestartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
 func (*RestartResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{17}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RestartResponse) GetRollout() *Rollout {
@@ -1283,7 +1653,7 @@ type ScaleRequest struct {
 
 func (x *ScaleRequest) Reset() {
 	*x = ScaleRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[18]
+	mi := &file_maru_v1_app_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1665,7 @@ func (x *ScaleRequest) String() string {
 func (*ScaleRequest) ProtoMessage() {}
 
 func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[18]
+	mi := &file_maru_v1_app_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1678,7 @@ func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleRequest.ProtoReflect.Descriptor instead.
 func (*ScaleRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{18}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ScaleRequest) GetScope() *Scope {
@@ -1333,7 +1703,7 @@ type ScaleResponse struct {
 
 func (x *ScaleResponse) Reset() {
 	*x = ScaleResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[19]
+	mi := &file_maru_v1_app_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1715,7 @@ func (x *ScaleResponse) String() string {
 func (*ScaleResponse) ProtoMessage() {}
 
 func (x *ScaleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[19]
+	mi := &file_maru_v1_app_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1728,7 @@ func (x *ScaleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleResponse.ProtoReflect.Descriptor instead.
 func (*ScaleResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{19}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{27}
 }
 
 type StopRequest struct {
@@ -1372,7 +1742,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[20]
+	mi := &file_maru_v1_app_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +1754,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[20]
+	mi := &file_maru_v1_app_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +1767,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{20}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StopRequest) GetScope() *Scope {
@@ -1422,7 +1792,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[21]
+	mi := &file_maru_v1_app_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1804,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[21]
+	mi := &file_maru_v1_app_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1817,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{21}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{29}
 }
 
 type StartRequest struct {
@@ -1461,7 +1831,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[22]
+	mi := &file_maru_v1_app_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1843,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[22]
+	mi := &file_maru_v1_app_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1856,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{22}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StartRequest) GetScope() *Scope {
@@ -1511,7 +1881,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[23]
+	mi := &file_maru_v1_app_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1893,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[23]
+	mi := &file_maru_v1_app_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1906,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{23}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{31}
 }
 
 type RemoveRequest struct {
@@ -1548,7 +1918,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[24]
+	mi := &file_maru_v1_app_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1930,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[24]
+	mi := &file_maru_v1_app_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1943,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{24}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveRequest) GetScope() *Scope {
@@ -1592,7 +1962,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[25]
+	mi := &file_maru_v1_app_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1974,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[25]
+	mi := &file_maru_v1_app_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1987,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{25}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveResponse) GetRollout() *Rollout {
@@ -1637,7 +2007,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[26]
+	mi := &file_maru_v1_app_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +2019,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[26]
+	mi := &file_maru_v1_app_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +2032,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{26}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListRequest) GetScope() *Scope {
@@ -1681,7 +2051,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[27]
+	mi := &file_maru_v1_app_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +2063,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[27]
+	mi := &file_maru_v1_app_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +2076,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{27}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListResponse) GetApps() []*AppSummary {
@@ -1734,7 +2104,7 @@ type AppSummary struct {
 
 func (x *AppSummary) Reset() {
 	*x = AppSummary{}
-	mi := &file_maru_v1_app_proto_msgTypes[28]
+	mi := &file_maru_v1_app_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1746,7 +2116,7 @@ func (x *AppSummary) String() string {
 func (*AppSummary) ProtoMessage() {}
 
 func (x *AppSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[28]
+	mi := &file_maru_v1_app_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1759,7 +2129,7 @@ func (x *AppSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppSummary.ProtoReflect.Descriptor instead.
 func (*AppSummary) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{28}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AppSummary) GetScope() *Scope {
@@ -1829,7 +2199,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[29]
+	mi := &file_maru_v1_app_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +2211,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[29]
+	mi := &file_maru_v1_app_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +2224,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{29}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatusRequest) GetScope() *Scope {
@@ -1880,7 +2250,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[30]
+	mi := &file_maru_v1_app_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +2262,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[30]
+	mi := &file_maru_v1_app_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +2275,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{30}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StatusResponse) GetApp() *AppStatus {
@@ -1924,7 +2294,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[31]
+	mi := &file_maru_v1_app_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2306,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[31]
+	mi := &file_maru_v1_app_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2319,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{31}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchRequest) GetScope() *Scope {
@@ -1968,7 +2338,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[32]
+	mi := &file_maru_v1_app_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2350,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[32]
+	mi := &file_maru_v1_app_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2363,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{32}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WatchResponse) GetApp() *AppStatus {
@@ -2018,7 +2388,7 @@ type AppStatus struct {
 
 func (x *AppStatus) Reset() {
 	*x = AppStatus{}
-	mi := &file_maru_v1_app_proto_msgTypes[33]
+	mi := &file_maru_v1_app_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2400,7 @@ func (x *AppStatus) String() string {
 func (*AppStatus) ProtoMessage() {}
 
 func (x *AppStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[33]
+	mi := &file_maru_v1_app_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2413,7 @@ func (x *AppStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppStatus.ProtoReflect.Descriptor instead.
 func (*AppStatus) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{33}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AppStatus) GetScope() *Scope {
@@ -2091,18 +2461,20 @@ type ServiceStatus struct {
 	// message says in words what is wrong and why, or what it waits for.
 	Message string `protobuf:"bytes,10,opt,name=message,proto3" json:"message,omitempty"`
 	// addresses at which people reach it: URLs, and HOST:PORT/PROTOCOL for published ports.
-	Addresses     []string               `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	VirtualV4     string                 `protobuf:"bytes,12,opt,name=virtual_v4,json=virtualV4,proto3" json:"virtual_v4,omitempty"`
-	VirtualV6     string                 `protobuf:"bytes,13,opt,name=virtual_v6,json=virtualV6,proto3" json:"virtual_v6,omitempty"`
-	Instances     []*Instance            `protobuf:"bytes,14,rep,name=instances,proto3" json:"instances,omitempty"`
-	Updated       *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated,proto3" json:"updated,omitempty"`
+	Addresses []string               `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	VirtualV4 string                 `protobuf:"bytes,12,opt,name=virtual_v4,json=virtualV4,proto3" json:"virtual_v4,omitempty"`
+	VirtualV6 string                 `protobuf:"bytes,13,opt,name=virtual_v6,json=virtualV6,proto3" json:"virtual_v6,omitempty"`
+	Instances []*Instance            `protobuf:"bytes,14,rep,name=instances,proto3" json:"instances,omitempty"`
+	Updated   *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated,proto3" json:"updated,omitempty"`
+	// serving are the releases that share its traffic, while several do.
+	Serving       []*Share `protobuf:"bytes,16,rep,name=serving,proto3" json:"serving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_maru_v1_app_proto_msgTypes[34]
+	mi := &file_maru_v1_app_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2486,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[34]
+	mi := &file_maru_v1_app_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2499,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{34}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -2235,6 +2607,67 @@ func (x *ServiceStatus) GetUpdated() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ServiceStatus) GetServing() []*Share {
+	if x != nil {
+		return x.Serving
+	}
+	return nil
+}
+
+// Share is a release's part of a service's traffic.
+type Share struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Release int32                  `protobuf:"varint,1,opt,name=release,proto3" json:"release,omitempty"`
+	// weight is relative to the others'; while a rollout moves step by step it is in percent.
+	Weight        int32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Share) Reset() {
+	*x = Share{}
+	mi := &file_maru_v1_app_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Share) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Share) ProtoMessage() {}
+
+func (x *Share) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Share.ProtoReflect.Descriptor instead.
+func (*Share) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Share) GetRelease() int32 {
+	if x != nil {
+		return x.Release
+	}
+	return 0
+}
+
+func (x *Share) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
 type ReleasesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -2246,7 +2679,7 @@ type ReleasesRequest struct {
 
 func (x *ReleasesRequest) Reset() {
 	*x = ReleasesRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[35]
+	mi := &file_maru_v1_app_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2691,7 @@ func (x *ReleasesRequest) String() string {
 func (*ReleasesRequest) ProtoMessage() {}
 
 func (x *ReleasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[35]
+	mi := &file_maru_v1_app_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2704,7 @@ func (x *ReleasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleasesRequest.ProtoReflect.Descriptor instead.
 func (*ReleasesRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{35}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReleasesRequest) GetScope() *Scope {
@@ -2304,7 +2737,7 @@ type ReleasesResponse struct {
 
 func (x *ReleasesResponse) Reset() {
 	*x = ReleasesResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[36]
+	mi := &file_maru_v1_app_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2749,7 @@ func (x *ReleasesResponse) String() string {
 func (*ReleasesResponse) ProtoMessage() {}
 
 func (x *ReleasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[36]
+	mi := &file_maru_v1_app_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2762,7 @@ func (x *ReleasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleasesResponse.ProtoReflect.Descriptor instead.
 func (*ReleasesResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{36}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReleasesResponse) GetReleases() []*Release {
@@ -2349,7 +2782,7 @@ type RolloutsRequest struct {
 
 func (x *RolloutsRequest) Reset() {
 	*x = RolloutsRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[37]
+	mi := &file_maru_v1_app_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2794,7 @@ func (x *RolloutsRequest) String() string {
 func (*RolloutsRequest) ProtoMessage() {}
 
 func (x *RolloutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[37]
+	mi := &file_maru_v1_app_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2807,7 @@ func (x *RolloutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutsRequest.ProtoReflect.Descriptor instead.
 func (*RolloutsRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{37}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RolloutsRequest) GetScope() *Scope {
@@ -2400,7 +2833,7 @@ type RolloutsResponse struct {
 
 func (x *RolloutsResponse) Reset() {
 	*x = RolloutsResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[38]
+	mi := &file_maru_v1_app_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2845,7 @@ func (x *RolloutsResponse) String() string {
 func (*RolloutsResponse) ProtoMessage() {}
 
 func (x *RolloutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[38]
+	mi := &file_maru_v1_app_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2858,7 @@ func (x *RolloutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutsResponse.ProtoReflect.Descriptor instead.
 func (*RolloutsResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{38}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RolloutsResponse) GetRollouts() []*Rollout {
@@ -2450,7 +2883,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[39]
+	mi := &file_maru_v1_app_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2895,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[39]
+	mi := &file_maru_v1_app_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2908,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{39}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *EventsRequest) GetScope() *Scope {
@@ -2522,7 +2955,7 @@ type EventsResponse struct {
 
 func (x *EventsResponse) Reset() {
 	*x = EventsResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[40]
+	mi := &file_maru_v1_app_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +2967,7 @@ func (x *EventsResponse) String() string {
 func (*EventsResponse) ProtoMessage() {}
 
 func (x *EventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[40]
+	mi := &file_maru_v1_app_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2980,7 @@ func (x *EventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
 func (*EventsResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{40}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *EventsResponse) GetEvent() *Event {
@@ -2567,7 +3000,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[41]
+	mi := &file_maru_v1_app_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +3012,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[41]
+	mi := &file_maru_v1_app_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +3025,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{41}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UsageRequest) GetScope() *Scope {
@@ -2613,7 +3046,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[42]
+	mi := &file_maru_v1_app_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +3058,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[42]
+	mi := &file_maru_v1_app_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +3071,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{42}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UsageResponse) GetUsage() []*Usage {
@@ -2759,6 +3192,24 @@ const file_maru_v1_app_proto_rawDesc = "" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x05R\x02to\">\n" +
 	"\x10RollbackResponse\x12*\n" +
+	"\arollout\x18\x01 \x01(\v2\x10.maru.v1.RolloutR\arollout\"d\n" +
+	"\x0ePromoteRequest\x12$\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x1a\n" +
+	"\bservices\x18\x02 \x03(\tR\bservices\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"=\n" +
+	"\x0fPromoteResponse\x12*\n" +
+	"\arollout\x18\x01 \x01(\v2\x10.maru.v1.RolloutR\arollout\"4\n" +
+	"\fAbortRequest\x12$\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\";\n" +
+	"\rAbortResponse\x12*\n" +
+	"\arollout\x18\x01 \x01(\v2\x10.maru.v1.RolloutR\arollout\"4\n" +
+	"\fPauseRequest\x12$\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\";\n" +
+	"\rPauseResponse\x12*\n" +
+	"\arollout\x18\x01 \x01(\v2\x10.maru.v1.RolloutR\arollout\"5\n" +
+	"\rResumeRequest\x12$\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\"<\n" +
+	"\x0eResumeResponse\x12*\n" +
 	"\arollout\x18\x01 \x01(\v2\x10.maru.v1.RolloutR\arollout\"R\n" +
 	"\x0eRestartRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x1a\n" +
@@ -2811,7 +3262,7 @@ const file_maru_v1_app_proto_rawDesc = "" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
 	"\arollout\x18\x03 \x01(\v2\x10.maru.v1.RolloutR\arollout\x122\n" +
-	"\bservices\x18\x04 \x03(\v2\x16.maru.v1.ServiceStatusR\bservices\"\xba\x03\n" +
+	"\bservices\x18\x04 \x03(\v2\x16.maru.v1.ServiceStatusR\bservices\"\xe4\x03\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -2830,7 +3281,11 @@ const file_maru_v1_app_proto_rawDesc = "" +
 	"\n" +
 	"virtual_v6\x18\r \x01(\tR\tvirtualV6\x12/\n" +
 	"\tinstances\x18\x0e \x03(\v2\x11.maru.v1.InstanceR\tinstances\x124\n" +
-	"\aupdated\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\"g\n" +
+	"\aupdated\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aupdated\x12(\n" +
+	"\aserving\x18\x10 \x03(\v2\x0e.maru.v1.ShareR\aserving\"9\n" +
+	"\x05Share\x12\x18\n" +
+	"\arelease\x18\x01 \x01(\x05R\arelease\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\x05R\x06weight\"g\n" +
 	"\x0fReleasesRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x14\n" +
@@ -2854,13 +3309,17 @@ const file_maru_v1_app_proto_rawDesc = "" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\"a\n" +
 	"\rUsageResponse\x12$\n" +
 	"\x05usage\x18\x01 \x03(\v2\x0e.maru.v1.UsageR\x05usage\x12*\n" +
-	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at2\xbb\a\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at2\xa4\t\n" +
 	"\n" +
 	"AppService\x123\n" +
 	"\x04Plan\x12\x14.maru.v1.PlanRequest\x1a\x15.maru.v1.PlanResponse\x12;\n" +
 	"\x06Deploy\x12\x16.maru.v1.DeployRequest\x1a\x17.maru.v1.DeployResponse0\x01\x12;\n" +
 	"\x06Follow\x12\x16.maru.v1.FollowRequest\x1a\x17.maru.v1.FollowResponse0\x01\x12?\n" +
 	"\bRollback\x12\x18.maru.v1.RollbackRequest\x1a\x19.maru.v1.RollbackResponse\x12<\n" +
+	"\aPromote\x12\x17.maru.v1.PromoteRequest\x1a\x18.maru.v1.PromoteResponse\x126\n" +
+	"\x05Abort\x12\x15.maru.v1.AbortRequest\x1a\x16.maru.v1.AbortResponse\x126\n" +
+	"\x05Pause\x12\x15.maru.v1.PauseRequest\x1a\x16.maru.v1.PauseResponse\x129\n" +
+	"\x06Resume\x12\x16.maru.v1.ResumeRequest\x1a\x17.maru.v1.ResumeResponse\x12<\n" +
 	"\aRestart\x12\x17.maru.v1.RestartRequest\x1a\x18.maru.v1.RestartResponse\x126\n" +
 	"\x05Scale\x12\x15.maru.v1.ScaleRequest\x1a\x16.maru.v1.ScaleResponse\x123\n" +
 	"\x04Stop\x12\x14.maru.v1.StopRequest\x1a\x15.maru.v1.StopResponse\x126\n" +
@@ -2887,7 +3346,7 @@ func file_maru_v1_app_proto_rawDescGZIP() []byte {
 	return file_maru_v1_app_proto_rawDescData
 }
 
-var file_maru_v1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_maru_v1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_maru_v1_app_proto_goTypes = []any{
 	(*PlanRequest)(nil),           // 0: maru.v1.PlanRequest
 	(*PlanResponse)(nil),          // 1: maru.v1.PlanResponse
@@ -2905,149 +3364,175 @@ var file_maru_v1_app_proto_goTypes = []any{
 	(*FollowResponse)(nil),        // 13: maru.v1.FollowResponse
 	(*RollbackRequest)(nil),       // 14: maru.v1.RollbackRequest
 	(*RollbackResponse)(nil),      // 15: maru.v1.RollbackResponse
-	(*RestartRequest)(nil),        // 16: maru.v1.RestartRequest
-	(*RestartResponse)(nil),       // 17: maru.v1.RestartResponse
-	(*ScaleRequest)(nil),          // 18: maru.v1.ScaleRequest
-	(*ScaleResponse)(nil),         // 19: maru.v1.ScaleResponse
-	(*StopRequest)(nil),           // 20: maru.v1.StopRequest
-	(*StopResponse)(nil),          // 21: maru.v1.StopResponse
-	(*StartRequest)(nil),          // 22: maru.v1.StartRequest
-	(*StartResponse)(nil),         // 23: maru.v1.StartResponse
-	(*RemoveRequest)(nil),         // 24: maru.v1.RemoveRequest
-	(*RemoveResponse)(nil),        // 25: maru.v1.RemoveResponse
-	(*ListRequest)(nil),           // 26: maru.v1.ListRequest
-	(*ListResponse)(nil),          // 27: maru.v1.ListResponse
-	(*AppSummary)(nil),            // 28: maru.v1.AppSummary
-	(*StatusRequest)(nil),         // 29: maru.v1.StatusRequest
-	(*StatusResponse)(nil),        // 30: maru.v1.StatusResponse
-	(*WatchRequest)(nil),          // 31: maru.v1.WatchRequest
-	(*WatchResponse)(nil),         // 32: maru.v1.WatchResponse
-	(*AppStatus)(nil),             // 33: maru.v1.AppStatus
-	(*ServiceStatus)(nil),         // 34: maru.v1.ServiceStatus
-	(*ReleasesRequest)(nil),       // 35: maru.v1.ReleasesRequest
-	(*ReleasesResponse)(nil),      // 36: maru.v1.ReleasesResponse
-	(*RolloutsRequest)(nil),       // 37: maru.v1.RolloutsRequest
-	(*RolloutsResponse)(nil),      // 38: maru.v1.RolloutsResponse
-	(*EventsRequest)(nil),         // 39: maru.v1.EventsRequest
-	(*EventsResponse)(nil),        // 40: maru.v1.EventsResponse
-	(*UsageRequest)(nil),          // 41: maru.v1.UsageRequest
-	(*UsageResponse)(nil),         // 42: maru.v1.UsageResponse
-	nil,                           // 43: maru.v1.PlanRequest.SourcesEntry
-	nil,                           // 44: maru.v1.PlanRequest.SecretsEntry
-	nil,                           // 45: maru.v1.DeployRequest.SourcesEntry
-	nil,                           // 46: maru.v1.DeployRequest.SecretsEntry
-	nil,                           // 47: maru.v1.DeployRequest.BuildSecretsEntry
-	nil,                           // 48: maru.v1.DeployRequest.RegistriesEntry
-	nil,                           // 49: maru.v1.BuildSecrets.ValuesEntry
-	nil,                           // 50: maru.v1.ScaleRequest.ReplicasEntry
-	(*Scope)(nil),                 // 51: maru.v1.Scope
-	(*structpb.Struct)(nil),       // 52: google.protobuf.Struct
-	(*Rollout)(nil),               // 53: maru.v1.Rollout
-	(*durationpb.Duration)(nil),   // 54: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
-	(*Instance)(nil),              // 56: maru.v1.Instance
-	(*Release)(nil),               // 57: maru.v1.Release
-	(*Event)(nil),                 // 58: maru.v1.Event
-	(*Usage)(nil),                 // 59: maru.v1.Usage
+	(*PromoteRequest)(nil),        // 16: maru.v1.PromoteRequest
+	(*PromoteResponse)(nil),       // 17: maru.v1.PromoteResponse
+	(*AbortRequest)(nil),          // 18: maru.v1.AbortRequest
+	(*AbortResponse)(nil),         // 19: maru.v1.AbortResponse
+	(*PauseRequest)(nil),          // 20: maru.v1.PauseRequest
+	(*PauseResponse)(nil),         // 21: maru.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 22: maru.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 23: maru.v1.ResumeResponse
+	(*RestartRequest)(nil),        // 24: maru.v1.RestartRequest
+	(*RestartResponse)(nil),       // 25: maru.v1.RestartResponse
+	(*ScaleRequest)(nil),          // 26: maru.v1.ScaleRequest
+	(*ScaleResponse)(nil),         // 27: maru.v1.ScaleResponse
+	(*StopRequest)(nil),           // 28: maru.v1.StopRequest
+	(*StopResponse)(nil),          // 29: maru.v1.StopResponse
+	(*StartRequest)(nil),          // 30: maru.v1.StartRequest
+	(*StartResponse)(nil),         // 31: maru.v1.StartResponse
+	(*RemoveRequest)(nil),         // 32: maru.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 33: maru.v1.RemoveResponse
+	(*ListRequest)(nil),           // 34: maru.v1.ListRequest
+	(*ListResponse)(nil),          // 35: maru.v1.ListResponse
+	(*AppSummary)(nil),            // 36: maru.v1.AppSummary
+	(*StatusRequest)(nil),         // 37: maru.v1.StatusRequest
+	(*StatusResponse)(nil),        // 38: maru.v1.StatusResponse
+	(*WatchRequest)(nil),          // 39: maru.v1.WatchRequest
+	(*WatchResponse)(nil),         // 40: maru.v1.WatchResponse
+	(*AppStatus)(nil),             // 41: maru.v1.AppStatus
+	(*ServiceStatus)(nil),         // 42: maru.v1.ServiceStatus
+	(*Share)(nil),                 // 43: maru.v1.Share
+	(*ReleasesRequest)(nil),       // 44: maru.v1.ReleasesRequest
+	(*ReleasesResponse)(nil),      // 45: maru.v1.ReleasesResponse
+	(*RolloutsRequest)(nil),       // 46: maru.v1.RolloutsRequest
+	(*RolloutsResponse)(nil),      // 47: maru.v1.RolloutsResponse
+	(*EventsRequest)(nil),         // 48: maru.v1.EventsRequest
+	(*EventsResponse)(nil),        // 49: maru.v1.EventsResponse
+	(*UsageRequest)(nil),          // 50: maru.v1.UsageRequest
+	(*UsageResponse)(nil),         // 51: maru.v1.UsageResponse
+	nil,                           // 52: maru.v1.PlanRequest.SourcesEntry
+	nil,                           // 53: maru.v1.PlanRequest.SecretsEntry
+	nil,                           // 54: maru.v1.DeployRequest.SourcesEntry
+	nil,                           // 55: maru.v1.DeployRequest.SecretsEntry
+	nil,                           // 56: maru.v1.DeployRequest.BuildSecretsEntry
+	nil,                           // 57: maru.v1.DeployRequest.RegistriesEntry
+	nil,                           // 58: maru.v1.BuildSecrets.ValuesEntry
+	nil,                           // 59: maru.v1.ScaleRequest.ReplicasEntry
+	(*Scope)(nil),                 // 60: maru.v1.Scope
+	(*structpb.Struct)(nil),       // 61: google.protobuf.Struct
+	(*Rollout)(nil),               // 62: maru.v1.Rollout
+	(*durationpb.Duration)(nil),   // 63: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 64: google.protobuf.Timestamp
+	(*Instance)(nil),              // 65: maru.v1.Instance
+	(*Release)(nil),               // 66: maru.v1.Release
+	(*Event)(nil),                 // 67: maru.v1.Event
+	(*Usage)(nil),                 // 68: maru.v1.Usage
 }
 var file_maru_v1_app_proto_depIdxs = []int32{
-	51, // 0: maru.v1.PlanRequest.scope:type_name -> maru.v1.Scope
-	52, // 1: maru.v1.PlanRequest.app:type_name -> google.protobuf.Struct
-	43, // 2: maru.v1.PlanRequest.sources:type_name -> maru.v1.PlanRequest.SourcesEntry
-	44, // 3: maru.v1.PlanRequest.secrets:type_name -> maru.v1.PlanRequest.SecretsEntry
+	60, // 0: maru.v1.PlanRequest.scope:type_name -> maru.v1.Scope
+	61, // 1: maru.v1.PlanRequest.app:type_name -> google.protobuf.Struct
+	52, // 2: maru.v1.PlanRequest.sources:type_name -> maru.v1.PlanRequest.SourcesEntry
+	53, // 3: maru.v1.PlanRequest.secrets:type_name -> maru.v1.PlanRequest.SecretsEntry
 	2,  // 4: maru.v1.PlanResponse.changes:type_name -> maru.v1.Change
 	4,  // 5: maru.v1.PlanResponse.problems:type_name -> maru.v1.Problem
 	3,  // 6: maru.v1.Change.differences:type_name -> maru.v1.Difference
-	51, // 7: maru.v1.DeployRequest.scope:type_name -> maru.v1.Scope
-	52, // 8: maru.v1.DeployRequest.app:type_name -> google.protobuf.Struct
-	45, // 9: maru.v1.DeployRequest.sources:type_name -> maru.v1.DeployRequest.SourcesEntry
-	46, // 10: maru.v1.DeployRequest.secrets:type_name -> maru.v1.DeployRequest.SecretsEntry
-	47, // 11: maru.v1.DeployRequest.build_secrets:type_name -> maru.v1.DeployRequest.BuildSecretsEntry
-	48, // 12: maru.v1.DeployRequest.registries:type_name -> maru.v1.DeployRequest.RegistriesEntry
-	49, // 13: maru.v1.BuildSecrets.values:type_name -> maru.v1.BuildSecrets.ValuesEntry
+	60, // 7: maru.v1.DeployRequest.scope:type_name -> maru.v1.Scope
+	61, // 8: maru.v1.DeployRequest.app:type_name -> google.protobuf.Struct
+	54, // 9: maru.v1.DeployRequest.sources:type_name -> maru.v1.DeployRequest.SourcesEntry
+	55, // 10: maru.v1.DeployRequest.secrets:type_name -> maru.v1.DeployRequest.SecretsEntry
+	56, // 11: maru.v1.DeployRequest.build_secrets:type_name -> maru.v1.DeployRequest.BuildSecretsEntry
+	57, // 12: maru.v1.DeployRequest.registries:type_name -> maru.v1.DeployRequest.RegistriesEntry
+	58, // 13: maru.v1.BuildSecrets.values:type_name -> maru.v1.BuildSecrets.ValuesEntry
 	9,  // 14: maru.v1.DeployResponse.progress:type_name -> maru.v1.Progress
 	10, // 15: maru.v1.DeployResponse.status:type_name -> maru.v1.RolloutStatus
 	11, // 16: maru.v1.DeployResponse.result:type_name -> maru.v1.DeployResult
-	53, // 17: maru.v1.RolloutStatus.rollout:type_name -> maru.v1.Rollout
-	34, // 18: maru.v1.RolloutStatus.services:type_name -> maru.v1.ServiceStatus
-	34, // 19: maru.v1.DeployResult.services:type_name -> maru.v1.ServiceStatus
-	54, // 20: maru.v1.DeployResult.took:type_name -> google.protobuf.Duration
-	51, // 21: maru.v1.FollowRequest.scope:type_name -> maru.v1.Scope
+	62, // 17: maru.v1.RolloutStatus.rollout:type_name -> maru.v1.Rollout
+	42, // 18: maru.v1.RolloutStatus.services:type_name -> maru.v1.ServiceStatus
+	42, // 19: maru.v1.DeployResult.services:type_name -> maru.v1.ServiceStatus
+	63, // 20: maru.v1.DeployResult.took:type_name -> google.protobuf.Duration
+	60, // 21: maru.v1.FollowRequest.scope:type_name -> maru.v1.Scope
 	9,  // 22: maru.v1.FollowResponse.progress:type_name -> maru.v1.Progress
 	10, // 23: maru.v1.FollowResponse.status:type_name -> maru.v1.RolloutStatus
 	11, // 24: maru.v1.FollowResponse.result:type_name -> maru.v1.DeployResult
-	51, // 25: maru.v1.RollbackRequest.scope:type_name -> maru.v1.Scope
-	53, // 26: maru.v1.RollbackResponse.rollout:type_name -> maru.v1.Rollout
-	51, // 27: maru.v1.RestartRequest.scope:type_name -> maru.v1.Scope
-	53, // 28: maru.v1.RestartResponse.rollout:type_name -> maru.v1.Rollout
-	51, // 29: maru.v1.ScaleRequest.scope:type_name -> maru.v1.Scope
-	50, // 30: maru.v1.ScaleRequest.replicas:type_name -> maru.v1.ScaleRequest.ReplicasEntry
-	51, // 31: maru.v1.StopRequest.scope:type_name -> maru.v1.Scope
-	51, // 32: maru.v1.StartRequest.scope:type_name -> maru.v1.Scope
-	51, // 33: maru.v1.RemoveRequest.scope:type_name -> maru.v1.Scope
-	53, // 34: maru.v1.RemoveResponse.rollout:type_name -> maru.v1.Rollout
-	51, // 35: maru.v1.ListRequest.scope:type_name -> maru.v1.Scope
-	28, // 36: maru.v1.ListResponse.apps:type_name -> maru.v1.AppSummary
-	51, // 37: maru.v1.AppSummary.scope:type_name -> maru.v1.Scope
-	55, // 38: maru.v1.AppSummary.updated:type_name -> google.protobuf.Timestamp
-	51, // 39: maru.v1.StatusRequest.scope:type_name -> maru.v1.Scope
-	33, // 40: maru.v1.StatusResponse.app:type_name -> maru.v1.AppStatus
-	51, // 41: maru.v1.WatchRequest.scope:type_name -> maru.v1.Scope
-	33, // 42: maru.v1.WatchResponse.app:type_name -> maru.v1.AppStatus
-	51, // 43: maru.v1.AppStatus.scope:type_name -> maru.v1.Scope
-	53, // 44: maru.v1.AppStatus.rollout:type_name -> maru.v1.Rollout
-	34, // 45: maru.v1.AppStatus.services:type_name -> maru.v1.ServiceStatus
-	56, // 46: maru.v1.ServiceStatus.instances:type_name -> maru.v1.Instance
-	55, // 47: maru.v1.ServiceStatus.updated:type_name -> google.protobuf.Timestamp
-	51, // 48: maru.v1.ReleasesRequest.scope:type_name -> maru.v1.Scope
-	57, // 49: maru.v1.ReleasesResponse.releases:type_name -> maru.v1.Release
-	51, // 50: maru.v1.RolloutsRequest.scope:type_name -> maru.v1.Scope
-	53, // 51: maru.v1.RolloutsResponse.rollouts:type_name -> maru.v1.Rollout
-	51, // 52: maru.v1.EventsRequest.scope:type_name -> maru.v1.Scope
-	55, // 53: maru.v1.EventsRequest.since:type_name -> google.protobuf.Timestamp
-	58, // 54: maru.v1.EventsResponse.event:type_name -> maru.v1.Event
-	51, // 55: maru.v1.UsageRequest.scope:type_name -> maru.v1.Scope
-	59, // 56: maru.v1.UsageResponse.usage:type_name -> maru.v1.Usage
-	55, // 57: maru.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
-	6,  // 58: maru.v1.DeployRequest.BuildSecretsEntry.value:type_name -> maru.v1.BuildSecrets
-	7,  // 59: maru.v1.DeployRequest.RegistriesEntry.value:type_name -> maru.v1.RegistryAuth
-	0,  // 60: maru.v1.AppService.Plan:input_type -> maru.v1.PlanRequest
-	5,  // 61: maru.v1.AppService.Deploy:input_type -> maru.v1.DeployRequest
-	12, // 62: maru.v1.AppService.Follow:input_type -> maru.v1.FollowRequest
-	14, // 63: maru.v1.AppService.Rollback:input_type -> maru.v1.RollbackRequest
-	16, // 64: maru.v1.AppService.Restart:input_type -> maru.v1.RestartRequest
-	18, // 65: maru.v1.AppService.Scale:input_type -> maru.v1.ScaleRequest
-	20, // 66: maru.v1.AppService.Stop:input_type -> maru.v1.StopRequest
-	22, // 67: maru.v1.AppService.Start:input_type -> maru.v1.StartRequest
-	24, // 68: maru.v1.AppService.Remove:input_type -> maru.v1.RemoveRequest
-	26, // 69: maru.v1.AppService.List:input_type -> maru.v1.ListRequest
-	29, // 70: maru.v1.AppService.Status:input_type -> maru.v1.StatusRequest
-	31, // 71: maru.v1.AppService.Watch:input_type -> maru.v1.WatchRequest
-	35, // 72: maru.v1.AppService.Releases:input_type -> maru.v1.ReleasesRequest
-	37, // 73: maru.v1.AppService.Rollouts:input_type -> maru.v1.RolloutsRequest
-	39, // 74: maru.v1.AppService.Events:input_type -> maru.v1.EventsRequest
-	41, // 75: maru.v1.AppService.Usage:input_type -> maru.v1.UsageRequest
-	1,  // 76: maru.v1.AppService.Plan:output_type -> maru.v1.PlanResponse
-	8,  // 77: maru.v1.AppService.Deploy:output_type -> maru.v1.DeployResponse
-	13, // 78: maru.v1.AppService.Follow:output_type -> maru.v1.FollowResponse
-	15, // 79: maru.v1.AppService.Rollback:output_type -> maru.v1.RollbackResponse
-	17, // 80: maru.v1.AppService.Restart:output_type -> maru.v1.RestartResponse
-	19, // 81: maru.v1.AppService.Scale:output_type -> maru.v1.ScaleResponse
-	21, // 82: maru.v1.AppService.Stop:output_type -> maru.v1.StopResponse
-	23, // 83: maru.v1.AppService.Start:output_type -> maru.v1.StartResponse
-	25, // 84: maru.v1.AppService.Remove:output_type -> maru.v1.RemoveResponse
-	27, // 85: maru.v1.AppService.List:output_type -> maru.v1.ListResponse
-	30, // 86: maru.v1.AppService.Status:output_type -> maru.v1.StatusResponse
-	32, // 87: maru.v1.AppService.Watch:output_type -> maru.v1.WatchResponse
-	36, // 88: maru.v1.AppService.Releases:output_type -> maru.v1.ReleasesResponse
-	38, // 89: maru.v1.AppService.Rollouts:output_type -> maru.v1.RolloutsResponse
-	40, // 90: maru.v1.AppService.Events:output_type -> maru.v1.EventsResponse
-	42, // 91: maru.v1.AppService.Usage:output_type -> maru.v1.UsageResponse
-	76, // [76:92] is the sub-list for method output_type
-	60, // [60:76] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	60, // 25: maru.v1.RollbackRequest.scope:type_name -> maru.v1.Scope
+	62, // 26: maru.v1.RollbackResponse.rollout:type_name -> maru.v1.Rollout
+	60, // 27: maru.v1.PromoteRequest.scope:type_name -> maru.v1.Scope
+	62, // 28: maru.v1.PromoteResponse.rollout:type_name -> maru.v1.Rollout
+	60, // 29: maru.v1.AbortRequest.scope:type_name -> maru.v1.Scope
+	62, // 30: maru.v1.AbortResponse.rollout:type_name -> maru.v1.Rollout
+	60, // 31: maru.v1.PauseRequest.scope:type_name -> maru.v1.Scope
+	62, // 32: maru.v1.PauseResponse.rollout:type_name -> maru.v1.Rollout
+	60, // 33: maru.v1.ResumeRequest.scope:type_name -> maru.v1.Scope
+	62, // 34: maru.v1.ResumeResponse.rollout:type_name -> maru.v1.Rollout
+	60, // 35: maru.v1.RestartRequest.scope:type_name -> maru.v1.Scope
+	62, // 36: maru.v1.RestartResponse.rollout:type_name -> maru.v1.Rollout
+	60, // 37: maru.v1.ScaleRequest.scope:type_name -> maru.v1.Scope
+	59, // 38: maru.v1.ScaleRequest.replicas:type_name -> maru.v1.ScaleRequest.ReplicasEntry
+	60, // 39: maru.v1.StopRequest.scope:type_name -> maru.v1.Scope
+	60, // 40: maru.v1.StartRequest.scope:type_name -> maru.v1.Scope
+	60, // 41: maru.v1.RemoveRequest.scope:type_name -> maru.v1.Scope
+	62, // 42: maru.v1.RemoveResponse.rollout:type_name -> maru.v1.Rollout
+	60, // 43: maru.v1.ListRequest.scope:type_name -> maru.v1.Scope
+	36, // 44: maru.v1.ListResponse.apps:type_name -> maru.v1.AppSummary
+	60, // 45: maru.v1.AppSummary.scope:type_name -> maru.v1.Scope
+	64, // 46: maru.v1.AppSummary.updated:type_name -> google.protobuf.Timestamp
+	60, // 47: maru.v1.StatusRequest.scope:type_name -> maru.v1.Scope
+	41, // 48: maru.v1.StatusResponse.app:type_name -> maru.v1.AppStatus
+	60, // 49: maru.v1.WatchRequest.scope:type_name -> maru.v1.Scope
+	41, // 50: maru.v1.WatchResponse.app:type_name -> maru.v1.AppStatus
+	60, // 51: maru.v1.AppStatus.scope:type_name -> maru.v1.Scope
+	62, // 52: maru.v1.AppStatus.rollout:type_name -> maru.v1.Rollout
+	42, // 53: maru.v1.AppStatus.services:type_name -> maru.v1.ServiceStatus
+	65, // 54: maru.v1.ServiceStatus.instances:type_name -> maru.v1.Instance
+	64, // 55: maru.v1.ServiceStatus.updated:type_name -> google.protobuf.Timestamp
+	43, // 56: maru.v1.ServiceStatus.serving:type_name -> maru.v1.Share
+	60, // 57: maru.v1.ReleasesRequest.scope:type_name -> maru.v1.Scope
+	66, // 58: maru.v1.ReleasesResponse.releases:type_name -> maru.v1.Release
+	60, // 59: maru.v1.RolloutsRequest.scope:type_name -> maru.v1.Scope
+	62, // 60: maru.v1.RolloutsResponse.rollouts:type_name -> maru.v1.Rollout
+	60, // 61: maru.v1.EventsRequest.scope:type_name -> maru.v1.Scope
+	64, // 62: maru.v1.EventsRequest.since:type_name -> google.protobuf.Timestamp
+	67, // 63: maru.v1.EventsResponse.event:type_name -> maru.v1.Event
+	60, // 64: maru.v1.UsageRequest.scope:type_name -> maru.v1.Scope
+	68, // 65: maru.v1.UsageResponse.usage:type_name -> maru.v1.Usage
+	64, // 66: maru.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
+	6,  // 67: maru.v1.DeployRequest.BuildSecretsEntry.value:type_name -> maru.v1.BuildSecrets
+	7,  // 68: maru.v1.DeployRequest.RegistriesEntry.value:type_name -> maru.v1.RegistryAuth
+	0,  // 69: maru.v1.AppService.Plan:input_type -> maru.v1.PlanRequest
+	5,  // 70: maru.v1.AppService.Deploy:input_type -> maru.v1.DeployRequest
+	12, // 71: maru.v1.AppService.Follow:input_type -> maru.v1.FollowRequest
+	14, // 72: maru.v1.AppService.Rollback:input_type -> maru.v1.RollbackRequest
+	16, // 73: maru.v1.AppService.Promote:input_type -> maru.v1.PromoteRequest
+	18, // 74: maru.v1.AppService.Abort:input_type -> maru.v1.AbortRequest
+	20, // 75: maru.v1.AppService.Pause:input_type -> maru.v1.PauseRequest
+	22, // 76: maru.v1.AppService.Resume:input_type -> maru.v1.ResumeRequest
+	24, // 77: maru.v1.AppService.Restart:input_type -> maru.v1.RestartRequest
+	26, // 78: maru.v1.AppService.Scale:input_type -> maru.v1.ScaleRequest
+	28, // 79: maru.v1.AppService.Stop:input_type -> maru.v1.StopRequest
+	30, // 80: maru.v1.AppService.Start:input_type -> maru.v1.StartRequest
+	32, // 81: maru.v1.AppService.Remove:input_type -> maru.v1.RemoveRequest
+	34, // 82: maru.v1.AppService.List:input_type -> maru.v1.ListRequest
+	37, // 83: maru.v1.AppService.Status:input_type -> maru.v1.StatusRequest
+	39, // 84: maru.v1.AppService.Watch:input_type -> maru.v1.WatchRequest
+	44, // 85: maru.v1.AppService.Releases:input_type -> maru.v1.ReleasesRequest
+	46, // 86: maru.v1.AppService.Rollouts:input_type -> maru.v1.RolloutsRequest
+	48, // 87: maru.v1.AppService.Events:input_type -> maru.v1.EventsRequest
+	50, // 88: maru.v1.AppService.Usage:input_type -> maru.v1.UsageRequest
+	1,  // 89: maru.v1.AppService.Plan:output_type -> maru.v1.PlanResponse
+	8,  // 90: maru.v1.AppService.Deploy:output_type -> maru.v1.DeployResponse
+	13, // 91: maru.v1.AppService.Follow:output_type -> maru.v1.FollowResponse
+	15, // 92: maru.v1.AppService.Rollback:output_type -> maru.v1.RollbackResponse
+	17, // 93: maru.v1.AppService.Promote:output_type -> maru.v1.PromoteResponse
+	19, // 94: maru.v1.AppService.Abort:output_type -> maru.v1.AbortResponse
+	21, // 95: maru.v1.AppService.Pause:output_type -> maru.v1.PauseResponse
+	23, // 96: maru.v1.AppService.Resume:output_type -> maru.v1.ResumeResponse
+	25, // 97: maru.v1.AppService.Restart:output_type -> maru.v1.RestartResponse
+	27, // 98: maru.v1.AppService.Scale:output_type -> maru.v1.ScaleResponse
+	29, // 99: maru.v1.AppService.Stop:output_type -> maru.v1.StopResponse
+	31, // 100: maru.v1.AppService.Start:output_type -> maru.v1.StartResponse
+	33, // 101: maru.v1.AppService.Remove:output_type -> maru.v1.RemoveResponse
+	35, // 102: maru.v1.AppService.List:output_type -> maru.v1.ListResponse
+	38, // 103: maru.v1.AppService.Status:output_type -> maru.v1.StatusResponse
+	40, // 104: maru.v1.AppService.Watch:output_type -> maru.v1.WatchResponse
+	45, // 105: maru.v1.AppService.Releases:output_type -> maru.v1.ReleasesResponse
+	47, // 106: maru.v1.AppService.Rollouts:output_type -> maru.v1.RolloutsResponse
+	49, // 107: maru.v1.AppService.Events:output_type -> maru.v1.EventsResponse
+	51, // 108: maru.v1.AppService.Usage:output_type -> maru.v1.UsageResponse
+	89, // [89:109] is the sub-list for method output_type
+	69, // [69:89] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_maru_v1_app_proto_init() }
@@ -3072,7 +3557,7 @@ func file_maru_v1_app_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_maru_v1_app_proto_rawDesc), len(file_maru_v1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

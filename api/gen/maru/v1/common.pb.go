@@ -156,7 +156,7 @@ type Rollout struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Scope  *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	Number int32                  `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
-	// phase is one of: pending, releasing, starting, draining, succeeded, rolling-back, rolled-back,
+	// phase is one of: pending, releasing, starting, shifting, draining, succeeded, rolling-back, rolled-back,
 	// failed, superseded. The last four and succeeded are final.
 	Phase    string                     `protobuf:"bytes,3,opt,name=phase,proto3" json:"phase,omitempty"`
 	Services map[string]*ServiceRollout `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -165,10 +165,12 @@ type Rollout struct {
 	// cause is one of: deploy, rollback, restart, remove.
 	Cause string `protobuf:"bytes,7,opt,name=cause,proto3" json:"cause,omitempty"`
 	// of is, for a rollback, the number of the rollout whose state comes back.
-	Of            int32                  `protobuf:"varint,8,opt,name=of,proto3" json:"of,omitempty"`
-	By            string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
-	Started       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started,proto3" json:"started,omitempty"`
-	Ended         *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended,proto3" json:"ended,omitempty"`
+	Of      int32                  `protobuf:"varint,8,opt,name=of,proto3" json:"of,omitempty"`
+	By      string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	Started *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=started,proto3" json:"started,omitempty"`
+	Ended   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=ended,proto3" json:"ended,omitempty"`
+	// paused says that no service goes to its next step.
+	Paused        bool `protobuf:"varint,12,opt,name=paused,proto3" json:"paused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,14 +282,28 @@ func (x *Rollout) GetEnded() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Rollout) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
 // ServiceRollout is one service's part in a rollout.
 type ServiceRollout struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	From          int32                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
-	To            int32                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
-	Phase         string                 `protobuf:"bytes,3,opt,name=phase,proto3" json:"phase,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	From   int32                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To     int32                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	Phase  string                 `protobuf:"bytes,3,opt,name=phase,proto3" json:"phase,omitempty"`
+	Since  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	Reason string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// step counts from 1 the steps whose share of the traffic is in force; 0: none yet, or it has no steps.
+	Step    int32                  `protobuf:"varint,6,opt,name=step,proto3" json:"step,omitempty"`
+	Stepped *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=stepped,proto3" json:"stepped,omitempty"`
+	// held is why it does not go to its next step by itself, if that has lasted.
+	Held string `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
+	// verdict is what the judge says of the release.
+	Verdict       *Verdict `protobuf:"bytes,9,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +373,115 @@ func (x *ServiceRollout) GetReason() string {
 	return ""
 }
 
+func (x *ServiceRollout) GetStep() int32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *ServiceRollout) GetStepped() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Stepped
+	}
+	return nil
+}
+
+func (x *ServiceRollout) GetHeld() string {
+	if x != nil {
+		return x.Held
+	}
+	return ""
+}
+
+func (x *ServiceRollout) GetVerdict() *Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
+// Verdict is what a judge says of a new release beside the old one.
+type Verdict struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// outcome is one of: continue, equivalent, regressed.
+	Outcome string `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// why says it in words, with the figures.
+	Why string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// against is the release that it was compared with.
+	Against int32 `protobuf:"varint,3,opt,name=against,proto3" json:"against,omitempty"`
+	// requests to the new release that were compared.
+	Requests      int64                  `protobuf:"varint,4,opt,name=requests,proto3" json:"requests,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verdict) Reset() {
+	*x = Verdict{}
+	mi := &file_maru_v1_common_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verdict) ProtoMessage() {}
+
+func (x *Verdict) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_common_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
+func (*Verdict) Descriptor() ([]byte, []int) {
+	return file_maru_v1_common_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Verdict) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Verdict) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Verdict) GetAgainst() int32 {
+	if x != nil {
+		return x.Against
+	}
+	return 0
+}
+
+func (x *Verdict) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Verdict) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // Release is one service's image, configuration and secret versions at one moment.
 type Release struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -373,14 +498,16 @@ type Release struct {
 	By      string                    `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
 	Message string                    `protobuf:"bytes,10,opt,name=message,proto3" json:"message,omitempty"`
 	// serving tells whether it gets traffic now.
-	Serving       bool `protobuf:"varint,11,opt,name=serving,proto3" json:"serving,omitempty"`
+	Serving bool `protobuf:"varint,11,opt,name=serving,proto3" json:"serving,omitempty"`
+	// verdict is the judge's, of its last rollout that is kept, if there was one.
+	Verdict       *Verdict `protobuf:"bytes,12,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_maru_v1_common_proto_msgTypes[4]
+	mi := &file_maru_v1_common_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +519,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_common_proto_msgTypes[4]
+	mi := &file_maru_v1_common_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +532,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_maru_v1_common_proto_rawDescGZIP(), []int{4}
+	return file_maru_v1_common_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Release) GetScope() *Scope {
@@ -485,6 +612,13 @@ func (x *Release) GetServing() bool {
 	return false
 }
 
+func (x *Release) GetVerdict() *Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return nil
+}
+
 // SecretVersion is a secret as a release uses it.
 type SecretVersion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -496,7 +630,7 @@ type SecretVersion struct {
 
 func (x *SecretVersion) Reset() {
 	*x = SecretVersion{}
-	mi := &file_maru_v1_common_proto_msgTypes[5]
+	mi := &file_maru_v1_common_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +642,7 @@ func (x *SecretVersion) String() string {
 func (*SecretVersion) ProtoMessage() {}
 
 func (x *SecretVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_common_proto_msgTypes[5]
+	mi := &file_maru_v1_common_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +655,7 @@ func (x *SecretVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretVersion.ProtoReflect.Descriptor instead.
 func (*SecretVersion) Descriptor() ([]byte, []int) {
-	return file_maru_v1_common_proto_rawDescGZIP(), []int{5}
+	return file_maru_v1_common_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SecretVersion) GetName() string {
@@ -565,7 +699,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_maru_v1_common_proto_msgTypes[6]
+	mi := &file_maru_v1_common_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +711,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_common_proto_msgTypes[6]
+	mi := &file_maru_v1_common_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +724,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_maru_v1_common_proto_rawDescGZIP(), []int{6}
+	return file_maru_v1_common_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Instance) GetId() string {
@@ -713,7 +847,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_maru_v1_common_proto_msgTypes[7]
+	mi := &file_maru_v1_common_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +859,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_common_proto_msgTypes[7]
+	mi := &file_maru_v1_common_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +872,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_maru_v1_common_proto_rawDescGZIP(), []int{7}
+	return file_maru_v1_common_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -801,7 +935,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_maru_v1_common_proto_msgTypes[8]
+	mi := &file_maru_v1_common_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +947,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_common_proto_msgTypes[8]
+	mi := &file_maru_v1_common_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +960,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_maru_v1_common_proto_rawDescGZIP(), []int{8}
+	return file_maru_v1_common_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Event) GetTime() *timestamppb.Timestamp {
@@ -910,7 +1044,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_maru_v1_common_proto_msgTypes[9]
+	mi := &file_maru_v1_common_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1056,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_common_proto_msgTypes[9]
+	mi := &file_maru_v1_common_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1069,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_maru_v1_common_proto_rawDescGZIP(), []int{9}
+	return file_maru_v1_common_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Usage) GetScope() *Scope {
@@ -1013,7 +1147,7 @@ const file_maru_v1_common_proto_rawDesc = "" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04hint\x18\x02 \x01(\tR\x04hint\x12\x0e\n" +
-	"\x02id\x18\x03 \x01(\tR\x02id\"\xbf\x03\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\"\xd7\x03\n" +
 	"\aRollout\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x14\n" +
@@ -1026,16 +1160,27 @@ const file_maru_v1_common_proto_rawDesc = "" +
 	"\x02by\x18\t \x01(\tR\x02by\x124\n" +
 	"\astarted\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
-	"\x05ended\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x1aT\n" +
+	"\x05ended\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x16\n" +
+	"\x06paused\x18\f \x01(\bR\x06paused\x1aT\n" +
 	"\rServicesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05value\x18\x02 \x01(\v2\x17.maru.v1.ServiceRolloutR\x05value:\x028\x01\"\x94\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.maru.v1.ServiceRolloutR\x05value:\x028\x01\"\x9e\x02\n" +
 	"\x0eServiceRollout\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x05R\x02to\x12\x14\n" +
 	"\x05phase\x18\x03 \x01(\tR\x05phase\x120\n" +
 	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xc3\x03\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04step\x18\x06 \x01(\x05R\x04step\x124\n" +
+	"\astepped\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\astepped\x12\x12\n" +
+	"\x04held\x18\b \x01(\tR\x04held\x12*\n" +
+	"\averdict\x18\t \x01(\v2\x10.maru.v1.VerdictR\averdict\"\x97\x01\n" +
+	"\aVerdict\x12\x18\n" +
+	"\aoutcome\x18\x01 \x01(\tR\aoutcome\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x18\n" +
+	"\aagainst\x18\x03 \x01(\x05R\aagainst\x12\x1a\n" +
+	"\brequests\x18\x04 \x01(\x03R\brequests\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xef\x03\n" +
 	"\aRelease\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -1048,7 +1193,8 @@ const file_maru_v1_common_proto_rawDesc = "" +
 	"\x02by\x18\t \x01(\tR\x02by\x12\x18\n" +
 	"\amessage\x18\n" +
 	" \x01(\tR\amessage\x12\x18\n" +
-	"\aserving\x18\v \x01(\bR\aserving\x1aR\n" +
+	"\aserving\x18\v \x01(\bR\aserving\x12*\n" +
+	"\averdict\x18\f \x01(\v2\x10.maru.v1.VerdictR\averdict\x1aR\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.maru.v1.SecretVersionR\x05value:\x028\x01\"=\n" +
@@ -1120,51 +1266,56 @@ func file_maru_v1_common_proto_rawDescGZIP() []byte {
 	return file_maru_v1_common_proto_rawDescData
 }
 
-var file_maru_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_maru_v1_common_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_maru_v1_common_proto_goTypes = []any{
 	(*Scope)(nil),                 // 0: maru.v1.Scope
 	(*ErrorDetail)(nil),           // 1: maru.v1.ErrorDetail
 	(*Rollout)(nil),               // 2: maru.v1.Rollout
 	(*ServiceRollout)(nil),        // 3: maru.v1.ServiceRollout
-	(*Release)(nil),               // 4: maru.v1.Release
-	(*SecretVersion)(nil),         // 5: maru.v1.SecretVersion
-	(*Instance)(nil),              // 6: maru.v1.Instance
-	(*Exit)(nil),                  // 7: maru.v1.Exit
-	(*Event)(nil),                 // 8: maru.v1.Event
-	(*Usage)(nil),                 // 9: maru.v1.Usage
-	nil,                           // 10: maru.v1.Rollout.ServicesEntry
-	nil,                           // 11: maru.v1.Release.SecretsEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*Verdict)(nil),               // 4: maru.v1.Verdict
+	(*Release)(nil),               // 5: maru.v1.Release
+	(*SecretVersion)(nil),         // 6: maru.v1.SecretVersion
+	(*Instance)(nil),              // 7: maru.v1.Instance
+	(*Exit)(nil),                  // 8: maru.v1.Exit
+	(*Event)(nil),                 // 9: maru.v1.Event
+	(*Usage)(nil),                 // 10: maru.v1.Usage
+	nil,                           // 11: maru.v1.Rollout.ServicesEntry
+	nil,                           // 12: maru.v1.Release.SecretsEntry
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 14: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
 }
 var file_maru_v1_common_proto_depIdxs = []int32{
 	0,  // 0: maru.v1.Rollout.scope:type_name -> maru.v1.Scope
-	10, // 1: maru.v1.Rollout.services:type_name -> maru.v1.Rollout.ServicesEntry
-	12, // 2: maru.v1.Rollout.started:type_name -> google.protobuf.Timestamp
-	12, // 3: maru.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
-	12, // 4: maru.v1.ServiceRollout.since:type_name -> google.protobuf.Timestamp
-	0,  // 5: maru.v1.Release.scope:type_name -> maru.v1.Scope
-	13, // 6: maru.v1.Release.spec:type_name -> google.protobuf.Struct
-	11, // 7: maru.v1.Release.secrets:type_name -> maru.v1.Release.SecretsEntry
-	12, // 8: maru.v1.Release.created:type_name -> google.protobuf.Timestamp
-	12, // 9: maru.v1.Instance.created:type_name -> google.protobuf.Timestamp
-	12, // 10: maru.v1.Instance.started:type_name -> google.protobuf.Timestamp
-	12, // 11: maru.v1.Instance.ready_since:type_name -> google.protobuf.Timestamp
-	12, // 12: maru.v1.Instance.next_start:type_name -> google.protobuf.Timestamp
-	7,  // 13: maru.v1.Instance.last_exit:type_name -> maru.v1.Exit
-	12, // 14: maru.v1.Exit.at:type_name -> google.protobuf.Timestamp
-	12, // 15: maru.v1.Event.time:type_name -> google.protobuf.Timestamp
-	0,  // 16: maru.v1.Event.scope:type_name -> maru.v1.Scope
-	0,  // 17: maru.v1.Usage.scope:type_name -> maru.v1.Scope
-	14, // 18: maru.v1.Usage.cpu:type_name -> google.protobuf.Duration
-	3,  // 19: maru.v1.Rollout.ServicesEntry.value:type_name -> maru.v1.ServiceRollout
-	5,  // 20: maru.v1.Release.SecretsEntry.value:type_name -> maru.v1.SecretVersion
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	11, // 1: maru.v1.Rollout.services:type_name -> maru.v1.Rollout.ServicesEntry
+	13, // 2: maru.v1.Rollout.started:type_name -> google.protobuf.Timestamp
+	13, // 3: maru.v1.Rollout.ended:type_name -> google.protobuf.Timestamp
+	13, // 4: maru.v1.ServiceRollout.since:type_name -> google.protobuf.Timestamp
+	13, // 5: maru.v1.ServiceRollout.stepped:type_name -> google.protobuf.Timestamp
+	4,  // 6: maru.v1.ServiceRollout.verdict:type_name -> maru.v1.Verdict
+	13, // 7: maru.v1.Verdict.at:type_name -> google.protobuf.Timestamp
+	0,  // 8: maru.v1.Release.scope:type_name -> maru.v1.Scope
+	14, // 9: maru.v1.Release.spec:type_name -> google.protobuf.Struct
+	12, // 10: maru.v1.Release.secrets:type_name -> maru.v1.Release.SecretsEntry
+	13, // 11: maru.v1.Release.created:type_name -> google.protobuf.Timestamp
+	4,  // 12: maru.v1.Release.verdict:type_name -> maru.v1.Verdict
+	13, // 13: maru.v1.Instance.created:type_name -> google.protobuf.Timestamp
+	13, // 14: maru.v1.Instance.started:type_name -> google.protobuf.Timestamp
+	13, // 15: maru.v1.Instance.ready_since:type_name -> google.protobuf.Timestamp
+	13, // 16: maru.v1.Instance.next_start:type_name -> google.protobuf.Timestamp
+	8,  // 17: maru.v1.Instance.last_exit:type_name -> maru.v1.Exit
+	13, // 18: maru.v1.Exit.at:type_name -> google.protobuf.Timestamp
+	13, // 19: maru.v1.Event.time:type_name -> google.protobuf.Timestamp
+	0,  // 20: maru.v1.Event.scope:type_name -> maru.v1.Scope
+	0,  // 21: maru.v1.Usage.scope:type_name -> maru.v1.Scope
+	15, // 22: maru.v1.Usage.cpu:type_name -> google.protobuf.Duration
+	3,  // 23: maru.v1.Rollout.ServicesEntry.value:type_name -> maru.v1.ServiceRollout
+	6,  // 24: maru.v1.Release.SecretsEntry.value:type_name -> maru.v1.SecretVersion
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_maru_v1_common_proto_init() }
@@ -1178,7 +1329,7 @@ func file_maru_v1_common_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_maru_v1_common_proto_rawDesc), len(file_maru_v1_common_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

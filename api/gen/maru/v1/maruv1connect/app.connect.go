@@ -41,6 +41,14 @@ const (
 	AppServiceFollowProcedure = "/maru.v1.AppService/Follow"
 	// AppServiceRollbackProcedure is the fully-qualified name of the AppService's Rollback RPC.
 	AppServiceRollbackProcedure = "/maru.v1.AppService/Rollback"
+	// AppServicePromoteProcedure is the fully-qualified name of the AppService's Promote RPC.
+	AppServicePromoteProcedure = "/maru.v1.AppService/Promote"
+	// AppServiceAbortProcedure is the fully-qualified name of the AppService's Abort RPC.
+	AppServiceAbortProcedure = "/maru.v1.AppService/Abort"
+	// AppServicePauseProcedure is the fully-qualified name of the AppService's Pause RPC.
+	AppServicePauseProcedure = "/maru.v1.AppService/Pause"
+	// AppServiceResumeProcedure is the fully-qualified name of the AppService's Resume RPC.
+	AppServiceResumeProcedure = "/maru.v1.AppService/Resume"
 	// AppServiceRestartProcedure is the fully-qualified name of the AppService's Restart RPC.
 	AppServiceRestartProcedure = "/maru.v1.AppService/Restart"
 	// AppServiceScaleProcedure is the fully-qualified name of the AppService's Scale RPC.
@@ -80,6 +88,17 @@ type AppServiceClient interface {
 	Follow(context.Context, *v1.FollowRequest) (*connect.ServerStreamForClient[v1.FollowResponse], error)
 	// Rollback starts a rollout to the state that the app had after an earlier rollout.
 	Rollback(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
+	// Promote lets services whose traffic moves step by step go to their next step, whatever the evidence.
+	// Errors: conflict (the rollout moves no service so).
+	Promote(context.Context, *v1.PromoteRequest) (*v1.PromoteResponse, error)
+	// Abort turns the rollout that is under way back; when it returns, traffic goes where it went before.
+	// Without one it goes back to what blue-green keeps warm. Errors: conflict (there is nothing to turn back).
+	Abort(context.Context, *v1.AbortRequest) (*v1.AbortResponse, error)
+	// Pause has the rollout that is under way stay at its present shares of the traffic.
+	// Errors: conflict (it moves no service step by step).
+	Pause(context.Context, *v1.PauseRequest) (*v1.PauseResponse, error)
+	// Resume has it go on.
+	Resume(context.Context, *v1.ResumeRequest) (*v1.ResumeResponse, error)
 	// Restart replaces instances by identical ones, by a rollout.
 	Restart(context.Context, *v1.RestartRequest) (*v1.RestartResponse, error)
 	// Scale sets how many instances a service has; deploys keep the number.
@@ -139,6 +158,30 @@ func NewAppServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			httpClient,
 			baseURL+AppServiceRollbackProcedure,
 			connect.WithSchema(appServiceMethods.ByName("Rollback")),
+			connect.WithClientOptions(opts...),
+		),
+		promote: connect.NewClient[v1.PromoteRequest, v1.PromoteResponse](
+			httpClient,
+			baseURL+AppServicePromoteProcedure,
+			connect.WithSchema(appServiceMethods.ByName("Promote")),
+			connect.WithClientOptions(opts...),
+		),
+		abort: connect.NewClient[v1.AbortRequest, v1.AbortResponse](
+			httpClient,
+			baseURL+AppServiceAbortProcedure,
+			connect.WithSchema(appServiceMethods.ByName("Abort")),
+			connect.WithClientOptions(opts...),
+		),
+		pause: connect.NewClient[v1.PauseRequest, v1.PauseResponse](
+			httpClient,
+			baseURL+AppServicePauseProcedure,
+			connect.WithSchema(appServiceMethods.ByName("Pause")),
+			connect.WithClientOptions(opts...),
+		),
+		resume: connect.NewClient[v1.ResumeRequest, v1.ResumeResponse](
+			httpClient,
+			baseURL+AppServiceResumeProcedure,
+			connect.WithSchema(appServiceMethods.ByName("Resume")),
 			connect.WithClientOptions(opts...),
 		),
 		restart: connect.NewClient[v1.RestartRequest, v1.RestartResponse](
@@ -222,6 +265,10 @@ type appServiceClient struct {
 	deploy   *connect.Client[v1.DeployRequest, v1.DeployResponse]
 	follow   *connect.Client[v1.FollowRequest, v1.FollowResponse]
 	rollback *connect.Client[v1.RollbackRequest, v1.RollbackResponse]
+	promote  *connect.Client[v1.PromoteRequest, v1.PromoteResponse]
+	abort    *connect.Client[v1.AbortRequest, v1.AbortResponse]
+	pause    *connect.Client[v1.PauseRequest, v1.PauseResponse]
+	resume   *connect.Client[v1.ResumeRequest, v1.ResumeResponse]
 	restart  *connect.Client[v1.RestartRequest, v1.RestartResponse]
 	scale    *connect.Client[v1.ScaleRequest, v1.ScaleResponse]
 	stop     *connect.Client[v1.StopRequest, v1.StopResponse]
@@ -258,6 +305,42 @@ func (c *appServiceClient) Follow(ctx context.Context, req *v1.FollowRequest) (*
 // Rollback calls maru.v1.AppService.Rollback.
 func (c *appServiceClient) Rollback(ctx context.Context, req *v1.RollbackRequest) (*v1.RollbackResponse, error) {
 	response, err := c.rollback.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Promote calls maru.v1.AppService.Promote.
+func (c *appServiceClient) Promote(ctx context.Context, req *v1.PromoteRequest) (*v1.PromoteResponse, error) {
+	response, err := c.promote.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Abort calls maru.v1.AppService.Abort.
+func (c *appServiceClient) Abort(ctx context.Context, req *v1.AbortRequest) (*v1.AbortResponse, error) {
+	response, err := c.abort.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Pause calls maru.v1.AppService.Pause.
+func (c *appServiceClient) Pause(ctx context.Context, req *v1.PauseRequest) (*v1.PauseResponse, error) {
+	response, err := c.pause.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Resume calls maru.v1.AppService.Resume.
+func (c *appServiceClient) Resume(ctx context.Context, req *v1.ResumeRequest) (*v1.ResumeResponse, error) {
+	response, err := c.resume.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -377,6 +460,17 @@ type AppServiceHandler interface {
 	Follow(context.Context, *v1.FollowRequest, *connect.ServerStream[v1.FollowResponse]) error
 	// Rollback starts a rollout to the state that the app had after an earlier rollout.
 	Rollback(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
+	// Promote lets services whose traffic moves step by step go to their next step, whatever the evidence.
+	// Errors: conflict (the rollout moves no service so).
+	Promote(context.Context, *v1.PromoteRequest) (*v1.PromoteResponse, error)
+	// Abort turns the rollout that is under way back; when it returns, traffic goes where it went before.
+	// Without one it goes back to what blue-green keeps warm. Errors: conflict (there is nothing to turn back).
+	Abort(context.Context, *v1.AbortRequest) (*v1.AbortResponse, error)
+	// Pause has the rollout that is under way stay at its present shares of the traffic.
+	// Errors: conflict (it moves no service step by step).
+	Pause(context.Context, *v1.PauseRequest) (*v1.PauseResponse, error)
+	// Resume has it go on.
+	Resume(context.Context, *v1.ResumeRequest) (*v1.ResumeResponse, error)
 	// Restart replaces instances by identical ones, by a rollout.
 	Restart(context.Context, *v1.RestartRequest) (*v1.RestartResponse, error)
 	// Scale sets how many instances a service has; deploys keep the number.
@@ -432,6 +526,30 @@ func NewAppServiceHandler(svc AppServiceHandler, opts ...connect.HandlerOption) 
 		AppServiceRollbackProcedure,
 		svc.Rollback,
 		connect.WithSchema(appServiceMethods.ByName("Rollback")),
+		connect.WithHandlerOptions(opts...),
+	)
+	appServicePromoteHandler := connect.NewUnaryHandlerSimple(
+		AppServicePromoteProcedure,
+		svc.Promote,
+		connect.WithSchema(appServiceMethods.ByName("Promote")),
+		connect.WithHandlerOptions(opts...),
+	)
+	appServiceAbortHandler := connect.NewUnaryHandlerSimple(
+		AppServiceAbortProcedure,
+		svc.Abort,
+		connect.WithSchema(appServiceMethods.ByName("Abort")),
+		connect.WithHandlerOptions(opts...),
+	)
+	appServicePauseHandler := connect.NewUnaryHandlerSimple(
+		AppServicePauseProcedure,
+		svc.Pause,
+		connect.WithSchema(appServiceMethods.ByName("Pause")),
+		connect.WithHandlerOptions(opts...),
+	)
+	appServiceResumeHandler := connect.NewUnaryHandlerSimple(
+		AppServiceResumeProcedure,
+		svc.Resume,
+		connect.WithSchema(appServiceMethods.ByName("Resume")),
 		connect.WithHandlerOptions(opts...),
 	)
 	appServiceRestartHandler := connect.NewUnaryHandlerSimple(
@@ -516,6 +634,14 @@ func NewAppServiceHandler(svc AppServiceHandler, opts ...connect.HandlerOption) 
 			appServiceFollowHandler.ServeHTTP(w, r)
 		case AppServiceRollbackProcedure:
 			appServiceRollbackHandler.ServeHTTP(w, r)
+		case AppServicePromoteProcedure:
+			appServicePromoteHandler.ServeHTTP(w, r)
+		case AppServiceAbortProcedure:
+			appServiceAbortHandler.ServeHTTP(w, r)
+		case AppServicePauseProcedure:
+			appServicePauseHandler.ServeHTTP(w, r)
+		case AppServiceResumeProcedure:
+			appServiceResumeHandler.ServeHTTP(w, r)
 		case AppServiceRestartProcedure:
 			appServiceRestartHandler.ServeHTTP(w, r)
 		case AppServiceScaleProcedure:
@@ -563,6 +689,22 @@ func (UnimplementedAppServiceHandler) Follow(context.Context, *v1.FollowRequest,
 
 func (UnimplementedAppServiceHandler) Rollback(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.AppService.Rollback is not implemented"))
+}
+
+func (UnimplementedAppServiceHandler) Promote(context.Context, *v1.PromoteRequest) (*v1.PromoteResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.AppService.Promote is not implemented"))
+}
+
+func (UnimplementedAppServiceHandler) Abort(context.Context, *v1.AbortRequest) (*v1.AbortResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.AppService.Abort is not implemented"))
+}
+
+func (UnimplementedAppServiceHandler) Pause(context.Context, *v1.PauseRequest) (*v1.PauseResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.AppService.Pause is not implemented"))
+}
+
+func (UnimplementedAppServiceHandler) Resume(context.Context, *v1.ResumeRequest) (*v1.ResumeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.AppService.Resume is not implemented"))
 }
 
 func (UnimplementedAppServiceHandler) Restart(context.Context, *v1.RestartRequest) (*v1.RestartResponse, error) {
