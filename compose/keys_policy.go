@@ -18,6 +18,7 @@ func (d decoder) doors(n *node, path string, p *maru.RoutePolicy) {
 	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
 	p.CORS = d.cors(at("cors"))
 	p.Compress = d.compress(at("compress"))
+	p.GRPCWeb = d.boolean(at("grpc_web"))
 	p.Maintenance = d.maintenance(at("maintenance"))
 	p.Addresses = d.addresses(at("addresses"))
 	p.MaxBody = d.bytes(at("max_body"))

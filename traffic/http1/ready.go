@@ -13,10 +13,7 @@ import (
 
 // rawConn gives the socket beneath a connection, or nil where there is none to be had.
 func rawConn(c net.Conn) syscall.RawConn {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	tcp, ok := c.(*net.TCPConn)
+	tcp, ok := beneath(c).(*net.TCPConn)
 	if !ok {
 		return nil
 	}
@@ -25,6 +22,17 @@ func rawConn(c net.Conn) syscall.RawConn {
 		return nil
 	}
 	return raw
+}
+
+// beneath gives the connection that is under TLS and whatever else there is.
+func beneath(c net.Conn) net.Conn {
+	for {
+		over, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
+		}
+		c = over.NetConn()
+	}
 }
 
 // readSocket reads once without waiting. again tells that nothing is there yet.

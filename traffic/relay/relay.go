@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/proxyproto"
 	"github.com/marucloud/maru/traffic/table"
 )
 
@@ -47,9 +48,21 @@ func Open(ctx context.Context, c *connect.Connector, svc *table.Service, port ui
 	}
 }
 
+// Tell begins a connection to a service with a PROXY header of the version, which tells it the client; 0: with
+// none.
+func Tell(service, client net.Conn, version int) error {
+	if version == 0 {
+		return nil
+	}
+	_, err := service.Write(proxyproto.Of(client).Append(nil, version))
+	return err
+}
+
 // Carry copies both ways until both sides are done, one fails, or ctx ends, and closes both. A half
-// that ends is passed on as such. First are bytes that were read from the client already.
+// that ends is passed on as such. First are bytes that were read from the client already: what either side
+// reads is read from the connection beneath it.
 func Carry(ctx context.Context, client, service net.Conn, first []byte) (in, out int64) {
+	client, service = beneath(client), beneath(service)
 	stop := context.AfterFunc(ctx, func() {
 		client.Close()
 		service.Close()
@@ -67,6 +80,17 @@ func Carry(ctx context.Context, client, service net.Conn, first []byte) (in, out
 	out = half(client, service)
 	wg.Wait()
 	return in + int64(len(first)), out
+}
+
+// beneath gives the connection that is read and written in the end, for the kernel to copy.
+func beneath(c net.Conn) net.Conn {
+	for {
+		over, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
+		}
+		c = over.NetConn()
+	}
 }
 
 // half copies one way: between TCP connections inside the kernel.
