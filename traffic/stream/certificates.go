@@ -39,6 +39,9 @@ func (s *Subscriber) hold(name string, f *os.File) {
 	if had := s.kept[name]; had != nil {
 		had.Close()
 	}
+	if s.kept == nil {
+		s.kept = map[string]*os.File{}
+	}
 	s.kept[name] = f
 }
 

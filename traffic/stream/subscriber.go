@@ -83,7 +83,7 @@ func NewSubscriber(cfg SubscriberConfig, plane Plane, log *slog.Logger) *Subscri
 	var dialer net.Dialer
 	s := &Subscriber{
 		cfg: cfg, plane: plane, log: log, connected: make(chan struct{}, 1),
-		kept: map[string]*os.File{}, secrets: map[maru.ServiceID]map[string]string{},
+		secrets:  map[maru.ServiceID]map[string]string{},
 		services: newMoment(), certificates: newMoment(), told: newMoment(),
 	}
 	if cfg.Server == "" {
