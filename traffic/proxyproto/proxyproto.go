@@ -81,7 +81,10 @@ func parse1(line string) (Header, error) {
 		return Header{}, err
 	}
 	destination, err := address1(fields[1], fields[3], fields[5])
-	return Header{source, destination}, err
+	if err != nil {
+		return Header{}, err
+	}
+	return Header{source, destination}, nil
 }
 
 func address1(family, address, port string) (netip.AddrPort, error) {
