@@ -1,6 +1,7 @@
 package maru
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -24,6 +25,7 @@ type RoutePolicy struct {
 	MaxBody     int64         `json:"maxBody,omitempty"` // of a request, in bytes; 0: any
 	Timeout     time.Duration `json:"timeout,omitempty"` // for one request; 0: the service's
 
+	Quotas      []Quota           `json:"quotas,omitempty"` // all of which count
 	Limits      []RateLimit       `json:"limits,omitempty"` // all of which count
 	Concurrency *ConcurrencyLimit `json:"concurrency,omitempty"`
 	Auth        *Auth             `json:"auth,omitempty"`
@@ -135,6 +137,24 @@ type RateLimit struct {
 	Burst    int           `json:"burst,omitempty"` // that may come at once; 0: as many as Requests
 	By       LimitBy       `json:"by,omitzero"`     // zero: by address
 }
+
+// Quota bounds how many requests each of those who are let in may send in a period of the calendar, in UTC. What is
+// counted outlives a proxy's restart, and all proxies of a machine count together.
+type Quota struct {
+	Requests int64     `json:"requests"`
+	Per      QuotaTerm `json:"per"`
+	By       string    `json:"by,omitempty"` // user, token; "": user
+}
+
+// QuotaTerm is a period of the calendar.
+type QuotaTerm string
+
+// The periods.
+const (
+	HourQuota  QuotaTerm = "hour"
+	DayQuota   QuotaTerm = "day"
+	MonthQuota QuotaTerm = "month"
+)
 
 // ConcurrencyLimit bounds how many requests are under way at once.
 type ConcurrencyLimit struct {
@@ -249,6 +269,9 @@ func (p *RoutePolicy) doorWords() []string {
 	}
 	if p.MaxBody > 0 {
 		all = append(all, fmt.Sprintf("body up to %d bytes", p.MaxBody))
+	}
+	for _, q := range p.Quotas {
+		all = append(all, fmt.Sprintf("quota %d in a %s by %s", q.Requests, q.Per, cmp.Or(q.By, "user")))
 	}
 	for _, l := range p.Limits {
 		all = append(all, fmt.Sprintf("limit %d in %s by %s", l.Requests, l.Per, l.By.words("address")))

@@ -12,7 +12,7 @@ import (
 // routeFields are the keys of x-maru.route.
 var routeFields = []string{
 	"addresses", "auth", "compress", "concurrency", "cors", "exact", "grpc_web", "headers", "host", "limit", "maintenance", "match", "max_body", "path", "port",
-	"redirect", "request", "response", "rewrite", "strip", "timeout", "tls",
+	"quota", "redirect", "request", "response", "rewrite", "strip", "timeout", "tls",
 }
 
 // routes reads one route or a list of them: a host, a host with a path, or a mapping.

@@ -21,6 +21,7 @@ import (
 	"github.com/marucloud/maru/traffic/policy"
 	"github.com/marucloud/maru/traffic/proxyproto"
 	"github.com/marucloud/maru/traffic/quic"
+	"github.com/marucloud/maru/traffic/quota"
 	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/table"
@@ -33,9 +34,10 @@ type Config struct {
 	Trusted     []netip.Prefix // whose X-Forwarded-Proto is believed
 	Proxies     proxyproto.Trusted
 	Connector   *connect.Connector
-	Records     *record.Ring  // may be nil
-	Drain       time.Duration // longest wait for what is in flight when Run ends
-	Linger      time.Duration // how long idle connections stay open then
+	Records     *record.Ring   // may be nil
+	Quotas      *quota.Counter // run by the gateway
+	Drain       time.Duration  // longest wait for what is in flight when Run ends
+	Linger      time.Duration  // how long idle connections stay open then
 	// Certified returns when connections with TLS may be accepted, at the latest when ctx ends; nil: at
 	// once. Until then they wait in the socket: without a certificate each would fail.
 	Certified func(ctx context.Context)
@@ -87,6 +89,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer cut(nil)
 	d := &doors{g: g, limit: limit}
 	var running sync.WaitGroup // the server knows them by its own count
+	counting, counted := context.WithCancel(context.WithoutCancel(ctx))
+	var quotas sync.WaitGroup
+	quotas.Go(func() { g.cfg.Quotas.Run(counting) })
+	defer quotas.Wait()
+	defer counted()
 	group, serving := errgroup.WithContext(ctx)
 	var accepting errgroup.Group
 	for _, l := range g.cfg.HTTP {
@@ -199,6 +206,7 @@ func (g *Gateway) carry(c message.Client, r *message.Request, call forward.Call)
 func (g *Gateway) underPolicy(c message.Client, r *message.Request, call forward.Call, chain *policy.Chain) error {
 	x := chain.Begin(c, r, g.engine.Source(r), policy.Env{
 		Scheme: g.scheme(r), Ask: asker{g, c, call}.ask, Secrets: call.Service.State().Secrets, Sealer: g.sealer,
+		Service: call.Service.ID.String(), Quotas: g.cfg.Quotas,
 	})
 	defer x.End()
 	if a := chain.Run(x); a != nil {

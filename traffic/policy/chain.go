@@ -47,7 +47,8 @@ type Exchange struct {
 
 // Env is what steps reach beyond a request. The zero value reaches nothing.
 type Env struct {
-	Scheme string // by which the client came, maybe to a trusted proxy before
+	Scheme  string // by which the client came, maybe to a trusted proxy before
+	Service string // whose route it is
 	// Ask asks a service of the route's app: the request's target and header at the port, or for 0 at its
 	// first HTTP port.
 	Ask func(service string, port uint16, r *message.Request, timeout time.Duration) *Reply
@@ -55,6 +56,8 @@ type Env struct {
 	Secrets map[string]string
 	// Sealer encrypts what clients keep; nil: nothing can be.
 	Sealer Sealer
+	// Quotas counts; nil: nobody has any.
+	Quotas Quotas
 }
 
 // Sealer encrypts and authenticates data for a purpose, bound to something that both sides know. What was
@@ -105,7 +108,7 @@ func New(r maru.Route) (*Chain, error) {
 	if p == nil {
 		return nil, nil
 	}
-	steps, err := stepsOf(p, r.PathName())
+	steps, err := stepsOf(p, r)
 	if err != nil {
 		return &Chain{steps: []step{broken{}}, fault: err}, err
 	}
@@ -113,7 +116,8 @@ func New(r maru.Route) (*Chain, error) {
 }
 
 // stepsOf makes a policy's steps, in their order.
-func stepsOf(p *maru.RoutePolicy, path string) ([]step, error) {
+func stepsOf(p *maru.RoutePolicy, r maru.Route) ([]step, error) {
+	path := r.PathName()
 	early, late, err := newLimits(p.Limits)
 	if err != nil {
 		return nil, err
@@ -129,6 +133,7 @@ func stepsOf(p *maru.RoutePolicy, path string) ([]step, error) {
 		func() (step, error) { return early, nil },
 		func() (step, error) { return newAuth(p.Auth, path) },
 		func() (step, error) { return late, nil },
+		func() (step, error) { return newQuotas(p.Quotas, r.Claims()[0]) },
 		func() (step, error) { return newConcurrency(p.Concurrency) },
 		func() (step, error) { return newRedirect(p.Redirect, path) },
 		func() (step, error) { return newBodyLimit(p.MaxBody) },
