@@ -204,10 +204,13 @@ func (g *Gateway) carry(c message.Client, r *message.Request, call forward.Call)
 
 // underPolicy carries a request as far as its route's policy lets it.
 func (g *Gateway) underPolicy(c message.Client, r *message.Request, call forward.Call, chain *policy.Chain) error {
-	x := chain.Begin(c, r, g.engine.Source(r), policy.Env{
-		Scheme: g.scheme(r), Ask: asker{g, c, call}.ask, Secrets: call.Service.State().Secrets, Sealer: g.sealer,
-		Service: call.Service.ID.String(), Quotas: g.cfg.Quotas,
-	})
+	env := policy.Env{
+		Scheme: g.scheme(r), Service: call.Service.ID, Secrets: call.Service.State().Secrets, Sealer: g.sealer, Quotas: g.cfg.Quotas,
+	}
+	if chain.Asks() {
+		env.Ask = asker{g, c, call}.ask
+	}
+	x := chain.Begin(c, r, g.engine.Source(r), env)
 	defer x.End()
 	if a := chain.Run(x); a != nil {
 		return g.engine.Refuse(x.Client, r, call, forward.Failure{

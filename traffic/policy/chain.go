@@ -17,8 +17,12 @@ import (
 type Chain struct {
 	steps   []step
 	timeout time.Duration
+	asks    bool
 	fault   error // why nothing is let through
 }
+
+// Asks tells whether services are asked: then Begin needs an [Env.Ask].
+func (c *Chain) Asks() bool { return c.asks }
 
 // Fault says why the policy is not in force, so that every request is refused; nil where it is. It may be
 // asked of a nil chain.
@@ -47,8 +51,8 @@ type Exchange struct {
 
 // Env is what steps reach beyond a request. The zero value reaches nothing.
 type Env struct {
-	Scheme  string // by which the client came, maybe to a trusted proxy before
-	Service string // whose route it is
+	Scheme  string         // by which the client came, maybe to a trusted proxy before
+	Service maru.ServiceID // whose route it is
 	// Ask asks a service of the route's app: the request's target and header at the port, or for 0 at its
 	// first HTTP port.
 	Ask func(service string, port uint16, r *message.Request, timeout time.Duration) *Reply
@@ -112,7 +116,8 @@ func New(r maru.Route) (*Chain, error) {
 	if err != nil {
 		return &Chain{steps: []step{broken{}}, fault: err}, err
 	}
-	return &Chain{steps: steps, timeout: p.Timeout}, nil
+	asks := p.Auth != nil && p.Auth.Forward != nil && p.Auth.Forward.Service != ""
+	return &Chain{steps: steps, timeout: p.Timeout, asks: asks}, nil
 }
 
 // stepsOf makes a policy's steps, in their order.

@@ -73,7 +73,7 @@ func (q quota) take(x *Exchange) *Answer {
 	}
 	now := q.now().UTC()
 	ends := q.ends(now)
-	used, ok := x.env.Quotas.Take(q.key(x.env.Service, who), ends, q.Requests)
+	used, ok := x.env.Quotas.Take(q.key(x.env.Service.String(), who), ends, q.Requests)
 	left := max(0, q.Requests-used-1)
 	after := ends.Sub(now)
 	fields := message.Header{
