@@ -161,6 +161,10 @@ type Port struct {
 	// Assumed says that the image names the port and nobody asks for it: who does not know better waits
 	// for it, but not for ever.
 	Assumed bool `json:"assumed,omitempty"`
+
+	// ProxyProtocol is the version, 1 or 2, of the PROXY header by which each connection from outside, to a
+	// published port or by TLS that is passed through, tells the service its client; 0: there is none.
+	ProxyProtocol int `json:"proxyProtocol,omitempty"`
 }
 
 // Protocol is a transport protocol.

@@ -1,6 +1,7 @@
 package maru
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -20,6 +21,11 @@ type Route struct {
 	Headers     map[string]string `json:"headers,omitempty"` // set on the request
 	TLS         *RouteTLS         `json:"tls,omitempty"`     // nil: the defaults
 	Policy      *RoutePolicy      `json:"policy,omitempty"`
+
+	// Unknown is the route as it was told, where it says something that this program does not know. Nobody
+	// may serve such a route: what is not understood may be what keeps strangers out. It is told and kept
+	// as it came, for those who do know.
+	Unknown json.RawMessage `json:"-"`
 }
 
 // RouteTLS says what the gateway asks of the connections that a route's requests come by.
@@ -31,6 +37,9 @@ type RouteTLS struct {
 	// TLS). Nil: clients need none.
 	ClientCA       []byte `json:"clientCA,omitempty"`
 	ClientOptional bool   `json:"clientOptional,omitempty"` // those without are let in too, by no name
+	// Passthrough leads connections by the name that their ClientHello asks for to the service as they are: it
+	// ends TLS itself. Nothing else of a route than host and port can then be.
+	Passthrough bool `json:"passthrough,omitempty"`
 }
 
 // RouteMatch is what a request must have for a route beyond host and path: all of it.
@@ -76,6 +85,9 @@ type RouteBeside struct {
 // Policies says in words what the route does with a request besides leading it on.
 func (r Route) Policies() []string {
 	var all []string
+	if r.PassesThrough() {
+		all = append(all, "TLS passed through")
+	}
 	if r.StripPrefix {
 		all = append(all, "strip "+r.Path)
 	}
@@ -84,6 +96,9 @@ func (r Route) Policies() []string {
 	}
 	return append(all, r.Policy.Words()...)
 }
+
+// PassesThrough tells whether the route is for connections with TLS, which the service ends.
+func (r Route) PassesThrough() bool { return r.TLS != nil && r.TLS.Passthrough }
 
 // HostName gives the route's host in the one spelling by which hosts are compared.
 func (r Route) HostName() string { return strings.TrimSuffix(strings.ToLower(r.Host), ".") }

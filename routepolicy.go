@@ -1,6 +1,7 @@
 package maru
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -18,11 +19,13 @@ type RoutePolicy struct {
 
 	CORS        *CORS         `json:"cors,omitempty"`
 	Compress    *Compress     `json:"compress,omitempty"`
+	GRPCWeb     bool          `json:"grpcWeb,omitempty"` // calls by gRPC-Web are made calls by gRPC
 	Maintenance *Maintenance  `json:"maintenance,omitempty"`
 	Addresses   *AddressList  `json:"addresses,omitempty"`
 	MaxBody     int64         `json:"maxBody,omitempty"` // of a request, in bytes; 0: any
 	Timeout     time.Duration `json:"timeout,omitempty"` // for one request; 0: the service's
 
+	Quotas      []Quota           `json:"quotas,omitempty"` // all of which count
 	Limits      []RateLimit       `json:"limits,omitempty"` // all of which count
 	Concurrency *ConcurrencyLimit `json:"concurrency,omitempty"`
 	Auth        *Auth             `json:"auth,omitempty"`
@@ -42,6 +45,9 @@ type Auth struct {
 	Keys      string   `json:"keys,omitempty"`      // URL of the issuer's JSON Web Key Set; "": the issuer tells it (OpenID Connect Discovery)
 	Claim     string   `json:"claim,omitempty"`     // that says who it is; "": sub
 
+	Forward *ForwardAuth `json:"forward,omitempty"` // of forward
+	Login   *Login       `json:"login,omitempty"`   // of oidc
+
 	// Credentials are what of the secret a data plane needs, made of it by the control plane.
 	Credentials []Credential `json:"credentials,omitempty"`
 }
@@ -54,7 +60,54 @@ const (
 	BasicAuth AuthKind = "basic" // the secret's lines are NAME:HASH, with bcrypt hashes, as htpasswd -B writes them
 	KeyAuth   AuthKind = "keys"  // the secret's lines are NAME KEY
 	TokenAuth AuthKind = "jwt"   // JSON Web Tokens that an issuer signed
+
+	ForwardedAuth AuthKind = "forward" // somebody else is asked
+	LoginAuth     AuthKind = "oidc"    // people log in at the issuer, with a browser
 )
+
+// Login has people log in at Auth.Issuer (OpenID Connect Core 1.0, by authorization code with PKCE), and keeps
+// who they are in an encrypted cookie. The service learns it from the headers X-Maru-User, X-Maru-Email and
+// X-Maru-Groups. Auth.Secret is the client's secret; without one the client is a public one.
+//
+// Who may come in has one of Emails, one of Groups, and for each of Claims one of its values; of what is
+// empty nothing is asked.
+type Login struct {
+	Client  string              `json:"client"`            // the gateway's ID at the issuer
+	Scopes  []string            `json:"scopes,omitempty"`  // besides openid
+	Path    string              `json:"path,omitempty"`    // below the route's, of the gateway's own pages callback and logout; "": /.auth
+	Session time.Duration       `json:"session,omitempty"` // until one has to log in again; 0: 12 h
+	Emails  []string            `json:"emails,omitempty"`  // verified ones; "*@example.com" for all of a domain
+	Groups  []string            `json:"groups,omitempty"`  // of the claim groups
+	Claims  map[string][]string `json:"claims,omitempty"`  // by name, or by a path of names with dots between
+}
+
+// LongestSession is the longest that a login can hold.
+const LongestSession = 7 * 24 * time.Hour
+
+// ForwardAuth asks somebody else whether a request is let in: with GET and the request's header, but without
+// its body. What was asked for is told by X-Forwarded-Method, -Proto, -Host, -Uri and -For. An answer of 2xx
+// lets the request in; one of 3xx or 4xx is the client's; anything else, or none, is a failure.
+type ForwardAuth struct {
+	Service string        `json:"service,omitempty"` // of the app; "": URL
+	Port    uint16        `json:"port,omitempty"`    // of the service; 0: its first HTTP port
+	Path    string        `json:"path,omitempty"`    // at the service, with a query maybe; "": /
+	URL     string        `json:"url,omitempty"`
+	Send    []string      `json:"send,omitempty"`    // fields of the request that it gets; empty: all
+	Take    []string      `json:"take,omitempty"`    // fields of its answer that the service gets, instead of the client's
+	User    string        `json:"user,omitempty"`    // field of its answer that says who it is; "": none does
+	Timeout time.Duration `json:"timeout,omitempty"` // 0: 5 s
+	Open    bool          `json:"open,omitempty"`    // a failure lets the request in, by no name
+}
+
+func (a *Auth) words() string {
+	if f := a.Forward; f != nil {
+		if f.Service != "" {
+			return "service " + f.Service
+		}
+		return f.URL
+	}
+	return string(a.Kind)
+}
 
 // Credential is how someone is known. A password or key can't be found out from it.
 type Credential struct {
@@ -84,6 +137,24 @@ type RateLimit struct {
 	Burst    int           `json:"burst,omitempty"` // that may come at once; 0: as many as Requests
 	By       LimitBy       `json:"by,omitzero"`     // zero: by address
 }
+
+// Quota bounds how many requests each of those who are let in may send in a period of the calendar, in UTC. What is
+// counted outlives a proxy's restart, and all proxies of a machine count together.
+type Quota struct {
+	Requests int64     `json:"requests"`
+	Per      QuotaTerm `json:"per"`
+	By       string    `json:"by,omitempty"` // user, token; "": user
+}
+
+// QuotaTerm is a period of the calendar.
+type QuotaTerm string
+
+// The periods.
+const (
+	HourQuota  QuotaTerm = "hour"
+	DayQuota   QuotaTerm = "day"
+	MonthQuota QuotaTerm = "month"
+)
 
 // ConcurrencyLimit bounds how many requests are under way at once.
 type ConcurrencyLimit struct {
@@ -187,6 +258,9 @@ func (p *RoutePolicy) doorWords() []string {
 	if p.Compress != nil {
 		all = append(all, "compress")
 	}
+	if p.GRPCWeb {
+		all = append(all, "grpc-web")
+	}
 	if p.Maintenance != nil {
 		all = append(all, "maintenance")
 	}
@@ -196,11 +270,14 @@ func (p *RoutePolicy) doorWords() []string {
 	if p.MaxBody > 0 {
 		all = append(all, fmt.Sprintf("body up to %d bytes", p.MaxBody))
 	}
+	for _, q := range p.Quotas {
+		all = append(all, fmt.Sprintf("quota %d in a %s by %s", q.Requests, q.Per, cmp.Or(q.By, "user")))
+	}
 	for _, l := range p.Limits {
 		all = append(all, fmt.Sprintf("limit %d in %s by %s", l.Requests, l.Per, l.By.words("address")))
 	}
 	if p.Auth != nil {
-		all = append(all, "auth by "+string(p.Auth.Kind))
+		all = append(all, "auth by "+p.Auth.words())
 	}
 	if c := p.Concurrency; c != nil {
 		all = append(all, fmt.Sprintf("%d at once by %s", c.Requests, c.By.words("all")))

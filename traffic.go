@@ -29,6 +29,10 @@ type ServiceTraffic struct {
 	Split          *Split                `json:"split,omitempty"`     // while a rollout shifts traffic
 	Endpoints      []Endpoint            `json:"endpoints,omitempty"` // sorted by Instance
 	Empty          string                `json:"empty,omitempty"`     // without a ready endpoint: why, for the page a person sees
+
+	// Secrets are those that data planes have to know as they are, by their keys in App.Secrets. They are never
+	// written to a disk by a data plane.
+	Secrets map[string]string `json:"secrets,omitempty"`
 }
 
 // Endpoint is an instance's address. Only ready ones get new requests; the others are listed because

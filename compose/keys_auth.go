@@ -10,10 +10,12 @@ import (
 
 // authFields are the keys of x-maru.route.auth, of which there is one, and of what stands under each.
 var (
-	authFields  = []string{"basic", "jwt", "keys"}
-	basicFields = []string{"realm", "secret"}
-	keysFields  = []string{"header", "secret"}
-	jwtFields   = []string{"audience", "claim", "issuer", "keys"}
+	authFields    = []string{"basic", "forward", "jwt", "keys", "oidc"}
+	basicFields   = []string{"realm", "secret"}
+	keysFields    = []string{"header", "secret"}
+	jwtFields     = []string{"audience", "claim", "issuer", "keys"}
+	forwardFields = []string{"fail", "path", "port", "request_headers", "response_headers", "service", "timeout", "url", "user"}
+	oidcFields    = []string{"claim", "claims", "client", "emails", "groups", "issuer", "path", "scopes", "secret", "session"}
 )
 
 // auth reads how clients prove who they are.
@@ -29,6 +31,10 @@ func (d decoder) auth(n *node, path string) *maru.Auth {
 	switch {
 	case n.get("jwt") != nil:
 		return d.jwt(n.get("jwt"), joinKey(path, "jwt"))
+	case n.get("forward") != nil:
+		return d.forwardAuth(n.get("forward"), joinKey(path, "forward"))
+	case n.get("oidc") != nil:
+		return d.login(n.get("oidc"), joinKey(path, "oidc"))
 	case keys == nil && basic == nil:
 		return nil
 	case basic != nil:
@@ -80,12 +86,17 @@ func (d decoder) secretOf(n *node, path string, kind maru.AuthKind, fields []str
 		}
 		name, at = n.get("secret"), joinKey(path, "secret")
 	}
-	known := d.l.src.get("secrets").keys()
-	switch a.Secret = d.text(name, at); {
-	case a.Secret == "":
+	if a.Secret = d.secretName(name, at); a.Secret == "" {
 		d.invalid(n, path, "does not say which secret has those that are let in", "write the name of one under secrets at the top of the file")
-	case d.l.src.get("secrets", a.Secret) == nil:
-		d.invalid(name, at, fmt.Sprintf("there is no secret %s in this app", a.Secret), didYouMean(a.Secret, known))
 	}
 	return a
+}
+
+// secretName reads the name of one of the app's secrets; "" for none.
+func (d decoder) secretName(n *node, path string) string {
+	name := d.text(n, path)
+	if name != "" && d.l.src.get("secrets", name) == nil {
+		d.invalid(n, path, fmt.Sprintf("there is no secret %s in this app", name), didYouMean(name, d.l.src.get("secrets").keys()))
+	}
+	return name
 }

@@ -14,6 +14,7 @@ import (
 var (
 	limitFields       = []string{"burst", "by", "rate"}
 	concurrencyFields = []string{"by", "requests"}
+	quotaFields       = []string{"by", "rate"}
 )
 
 // rateLimits reads one limit or a list of them: a rate, or a mapping.
@@ -86,6 +87,43 @@ func (d decoder) limitBy(n *node, path string, words ...string) maru.LimitBy {
 		d.invalid(n, path, "names no header", "write by: {header: X-Tenant}")
 	}
 	return maru.LimitBy{Header: name}
+}
+
+// quotas reads one quota or a list of them: so many requests in a period of the calendar, or a mapping.
+func (d decoder) quotas(n *node, path string) []maru.Quota {
+	if n == nil || n.kind == nullNode {
+		return nil
+	}
+	if n.kind != listNode {
+		return []maru.Quota{d.quota(n, path)}
+	}
+	var all []maru.Quota
+	for i, item := range n.items {
+		all = append(all, d.quota(item, joinIndex(path, i)))
+	}
+	return all
+}
+
+func (d decoder) quota(n *node, path string) maru.Quota {
+	var q maru.Quota
+	rate, at := n, path
+	if n.kind != scalarNode {
+		if !d.mapping(n, path, quotaFields...) {
+			return q
+		}
+		q.By = d.choice(n.get("by"), joinKey(path, "by"), "user", "token")
+		if rate, at = n.get("rate"), joinKey(path, "rate"); rate == nil {
+			d.invalid(n, path, "lacks how many", "write quota: {rate: 10000/day, by: token}")
+			return q
+		}
+	}
+	before, per, _ := strings.Cut(rate.text(), "/")
+	count, err := strconv.ParseInt(strings.TrimSpace(before), 10, 64)
+	q.Requests, q.Per = count, maru.QuotaTerm(strings.TrimSpace(per))
+	if rate.kind != scalarNode || err != nil || count < 1 || count > 1_000_000_000_000 || !slices.Contains([]maru.QuotaTerm{maru.HourQuota, maru.DayQuota, maru.MonthQuota}, q.Per) {
+		d.invalid(rate, at, fmt.Sprintf("%q is not a quota", rate.text()), "write it as 1000/hour, 10000/day or 1000000/month")
+	}
+	return q
 }
 
 func (d decoder) routeConcurrency(n *node, path string) *maru.ConcurrencyLimit {

@@ -16,6 +16,7 @@ type maruKeys struct {
 	routes    []routeKeys
 	health    *healthKeys
 	protocol  *node // one for all ports, or by port
+	proxied   *node // version of the PROXY header likewise
 	release   *maru.ReleaseStep
 	rollout   rolloutKeys
 	allow     allowKeys
@@ -106,8 +107,8 @@ func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
 
 // serviceKeys are the keys of x-maru in a service.
 var serviceKeys = []string{
-	"allow", "balance", "drain", "faults", "go", "health", "limits", "maintenance", "priority", "protocol", "release", "retry", "rollout",
-	"route", "scale", "timeout",
+	"allow", "balance", "drain", "faults", "go", "health", "limits", "maintenance", "priority", "protocol", "proxy_protocol", "release", "retry",
+	"rollout", "route", "scale", "timeout",
 }
 
 func (d decoder) service(n *node, path string) maruKeys {
@@ -119,7 +120,8 @@ func (d decoder) service(n *node, path string) maruKeys {
 	k.routes = d.routes(at("route"))
 	k.close(d.maintenance(at("maintenance")))
 	k.health = d.health(at("health"))
-	k.protocol = d.protocol(at("protocol"))
+	k.protocol = d.byPort(protocols...)(at("protocol"))
+	k.proxied = d.byPort("v1", "v2")(at("proxy_protocol"))
 	k.release = d.release(at("release"))
 	k.rollout = d.rollout(at("rollout"))
 	k.allow = d.allow(at("allow"))
@@ -154,18 +156,21 @@ func (k *maruKeys) close(m *maru.Maintenance) {
 // protocols are what can be spoken on a port.
 var protocols = []string{"http", "h2c", "grpc", "tcp"}
 
-func (d decoder) protocol(n *node, path string) *node {
-	if n == nil || n.kind == nullNode {
-		return nil
-	}
-	if n.kind != mappingNode {
-		d.choice(n, path, protocols...)
+// byPort reads one of the words for all ports, or one by port.
+func (d decoder) byPort(words ...string) func(n *node, path string) *node {
+	return func(n *node, path string) *node {
+		switch {
+		case n == nil || n.kind == nullNode:
+			return nil
+		case n.kind != mappingNode:
+			d.choice(n, path, words...)
+			return n
+		}
+		for _, name := range n.names {
+			d.choice(n.fields[name], joinKey(path, name), words...)
+		}
 		return n
 	}
-	for _, name := range n.names {
-		d.choice(n.fields[name], joinKey(path, name), protocols...)
-	}
-	return n
 }
 
 func (d decoder) release(n *node, path string) *maru.ReleaseStep {

@@ -18,12 +18,18 @@ func (d decoder) doors(n *node, path string, p *maru.RoutePolicy) {
 	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
 	p.CORS = d.cors(at("cors"))
 	p.Compress = d.compress(at("compress"))
+	p.GRPCWeb = d.boolean(at("grpc_web"))
 	p.Maintenance = d.maintenance(at("maintenance"))
 	p.Addresses = d.addresses(at("addresses"))
 	p.MaxBody = d.bytes(at("max_body"))
 	p.Timeout = d.duration(at("timeout"))
 	p.Limits = d.rateLimits(at("limit"))
 	p.Auth = d.auth(at("auth"))
+	if p.Quotas = d.quotas(at("quota")); p.Quotas != nil && n.get("auth").isEmpty() {
+		d.invalid(n.get("quota"), joinKey(path, "quota"), "nobody knows whose requests they are", "add auth, such as auth: {keys: SECRET}; a limit can be by address")
+	} else if p.Quotas != nil && p.Auth != nil && p.Auth.Forward != nil && p.Auth.Forward.User == "" {
+		d.invalid(n.get("quota"), joinKey(path, "quota"), "the one who is asked does not say whose requests they are", "add user: the header of its answer that says who it is")
+	}
 	p.Concurrency = d.routeConcurrency(at("concurrency"))
 }
 

@@ -11,8 +11,8 @@ import (
 
 // routeFields are the keys of x-maru.route.
 var routeFields = []string{
-	"addresses", "auth", "compress", "concurrency", "cors", "exact", "headers", "host", "limit", "maintenance", "match", "max_body", "path", "port",
-	"redirect", "request", "response", "rewrite", "strip", "timeout", "tls",
+	"addresses", "auth", "compress", "concurrency", "cors", "exact", "grpc_web", "headers", "host", "limit", "maintenance", "match", "max_body", "path", "port",
+	"quota", "redirect", "request", "response", "rewrite", "strip", "timeout", "tls",
 }
 
 // routes reads one route or a list of them: a host, a host with a path, or a mapping.
@@ -58,6 +58,8 @@ func (d decoder) route(n *node, path string) []routeKeys {
 	r.Headers = d.headers(at("headers"))
 	r.TLS = d.routeTLS(at("tls"))
 	r.Policy = d.policy(n, path)
+	d.loginFits(r.Route, n, path)
+	d.passthrough(r.Route, n, path)
 	if r.StripPrefix && (r.Path == "" || r.Exact) {
 		d.invalid(n.get("strip"), joinKey(path, "strip"), "there is no prefix to strip", "give the route a path, without exact")
 	}

@@ -5,15 +5,49 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/marucloud/maru"
 )
 
+// tlsFields are the keys of x-maru.route.tls, and passedFields those of a route beside which its TLS can be passed
+// through: nothing of a request is seen then.
+var (
+	tlsFields    = []string{"client", "client_ca", "hsts", "redirect"}
+	passedFields = []string{"host", "port", "tls"}
+)
+
+// passthrough holds a route whose TLS the service ends against what can be done for it.
+func (d decoder) passthrough(r maru.Route, n *node, path string) {
+	if !r.PassesThrough() {
+		return
+	}
+	for _, name := range n.names {
+		if !slices.Contains(passedFields, name) && !strings.HasPrefix(name, "x-") && !n.fields[name].isEmpty() {
+			d.invalid(n.fields[name], joinKey(path, name), "the service ends TLS itself, so that nothing of its requests is seen here", "leave "+name+" out, or tls: passthrough")
+		}
+	}
+	if n.get("port").isEmpty() {
+		d.invalid(n.get("tls"), joinKey(path, "tls"), "does not say at which port the service ends TLS", "write route: {host: …, port: 443, tls: passthrough}")
+	}
+}
+
 // routeTLS reads what a route says of TLS.
 func (d decoder) routeTLS(n *node, path string) *maru.RouteTLS {
-	if n == nil || n.kind == nullNode || !d.mapping(n, path, "client", "client_ca", "hsts", "redirect") {
+	if n == nil || n.kind == nullNode {
+		return nil
+	}
+	if n.kind == scalarNode {
+		if n.text() != "passthrough" {
+			d.invalid(n, path, fmt.Sprintf("%q is nothing that can be said of TLS", n.text()), "write tls: passthrough, or a mapping with "+oneOf(tlsFields))
+			return nil
+		}
+		return &maru.RouteTLS{Passthrough: true}
+	}
+	if !d.mapping(n, path, tlsFields...) {
 		return nil
 	}
 	out := &maru.RouteTLS{HSTS: d.hsts(n.get("hsts"), joinKey(path, "hsts"))}

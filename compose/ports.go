@@ -155,19 +155,25 @@ func (s *service) port(n *node, path string) uint16 {
 	return 0
 }
 
-// protocols sets what x-maru.protocol says is spoken.
+// protocols sets what x-maru.protocol says is spoken, and x-maru.proxy_protocol what connections begin with.
 func (s *service) protocols() {
-	n, path := s.keys.protocol, s.path(extensionKey, "protocol")
+	s.byPort("protocol", s.keys.protocol, func(p *maru.Port, word string) { p.App = word })
+	s.byPort("proxy_protocol", s.keys.proxied, func(p *maru.Port, word string) { p.ProxyProtocol = map[string]int{"v1": 1, "v2": 2}[word] })
+}
+
+// byPort sets what a key says of a TCP port, or of all that there are.
+func (s *service) byPort(name string, n *node, set func(p *maru.Port, word string)) {
+	path := s.path(extensionKey, name)
 	if n == nil {
 		return
 	}
 	if n.kind == mappingNode {
-		for _, name := range n.names {
-			key := *n.fields[name]
-			key.kind, key.value = scalarNode, name
-			if port := s.port(&key, joinKey(path, name)); port != 0 {
+		for _, number := range n.names {
+			key := *n.fields[number]
+			key.kind, key.value = scalarNode, number
+			if port := s.port(&key, joinKey(path, number)); port != 0 {
 				s.expose(maru.Port{Port: port, Protocol: maru.TCP})
-				s.speak(n.fields[name].text(), port)
+				s.setPort(port, n.fields[number].text(), set)
 			}
 		}
 		return
@@ -178,21 +184,21 @@ func (s *service) protocols() {
 		}
 	}
 	if len(s.out.Expose)+len(s.out.Publish) == 0 {
-		s.l.fail(n.key, path, maru.Invalid, "the file says no port that it could be spoken on", fmt.Sprintf(`write protocol: {"PORT": %s}, or name the port under expose`, n.text()))
+		s.l.fail(n.key, path, maru.Invalid, "the file says no port that it could be spoken on", fmt.Sprintf(`write %s: {"PORT": %s}, or name the port under expose`, name, n.text()))
 	}
-	s.speak(n.text(), 0)
+	s.setPort(0, n.text(), set)
 }
 
-// speak sets the protocol of a port, or of all with 0.
-func (s *service) speak(protocol string, port uint16) {
+// setPort sets what is said of a TCP port, or of all with 0.
+func (s *service) setPort(port uint16, word string, set func(p *maru.Port, word string)) {
 	for i, p := range s.out.Expose {
 		if p.Protocol == maru.TCP && (port == 0 || p.Port == port) {
-			s.out.Expose[i].App = protocol
+			set(&s.out.Expose[i], word)
 		}
 	}
 	for i, p := range s.out.Publish {
 		if p.Target.Protocol == maru.TCP && (port == 0 || p.Target.Port == port) {
-			s.out.Publish[i].Target.App = protocol
+			set(&s.out.Publish[i].Target, word)
 		}
 	}
 }
@@ -239,5 +245,15 @@ func (s *service) routes() {
 			s.l.secret(p.Auth.Secret)
 		}
 		s.out.Routes = append(s.out.Routes, r.Route)
+		if !r.PassesThrough() && s.proxied(r.Port) {
+			s.l.fail(r.at.key, r.path, maru.Invalid, "requests of many clients go by one connection, which can't begin with the PROXY header of one",
+				"services learn the client of each request from X-Forwarded-For: give proxy_protocol by port, or write tls: passthrough")
+		}
 	}
+}
+
+// proxied tells whether connections to the port, or for 0 to any, begin with a PROXY header.
+func (s *service) proxied(port uint16) bool {
+	is := func(p maru.Port) bool { return p.ProxyProtocol != 0 && (port == 0 || p.Port == port) }
+	return slices.ContainsFunc(s.out.Expose, is) || slices.ContainsFunc(s.out.Publish, func(p maru.PublishedPort) bool { return is(p.Target) })
 }

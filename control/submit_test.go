@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -182,6 +183,9 @@ func TestSecrets(t *testing.T) {
 // TestAuthSecrets: data planes are told what a route's secret comes to, and nothing that lets anybody in.
 func TestAuthSecrets(t *testing.T) {
 	cfg := control.Config{Secrets: func(_ context.Context, _ maru.Scope, name string, version int) ([]byte, error) {
+		if name == "client" && version == 1 {
+			return []byte("of the client"), nil
+		}
 		if name != "users" || version != 1 {
 			return nil, maru.Errorf(maru.NotFound, "secret %s has no version %d", name, version)
 		}
@@ -189,9 +193,10 @@ func TestAuthSecrets(t *testing.T) {
 	}}
 	inBubble(t, cfg, slow, func(w *world) {
 		a := app(map[string]maru.Service{"web": web("web:1", func(s *maru.Service) {
-			s.Routes = []maru.Route{{Host: "a.test", Policy: &maru.RoutePolicy{Auth: &maru.Auth{Kind: maru.KeyAuth, Secret: "who"}}}}
+			s.Routes = []maru.Route{{Host: "a.test", Policy: &maru.RoutePolicy{Auth: &maru.Auth{Kind: maru.KeyAuth, Secret: "who"}}},
+				{Host: "b.test", Policy: &maru.RoutePolicy{Auth: &maru.Auth{Kind: maru.LoginAuth, Secret: "login"}}}}
 		})})
-		a.Secrets = map[string]maru.SecretRef{"who": {Name: "users"}}
+		a.Secrets = map[string]maru.SecretRef{"who": {Name: "users"}, "login": {Name: "client"}}
 		w.deploy(a)
 		after(time.Minute)
 		w.wantPhase(maru.Succeeded)
@@ -199,13 +204,16 @@ func TestAuthSecrets(t *testing.T) {
 		if c := told.Routes[0].Policy.Auth.Credentials; len(c) != 1 || c[0].User != "ada" || len(c[0].Hash) != 64 {
 			t.Errorf("told %+v", c)
 		}
+		if !maps.Equal(told.Secrets, map[string]string{"login": "of the client"}) {
+			t.Errorf("told secrets %v", told.Secrets)
+		}
 		if strings.Contains(string(maru.Raw(told)), "key-of-ada") {
 			t.Error("the key is told")
 		}
 		if got, _ := w.engine.Workload(shop.Service("web").Workload("1")); len(got.Files) != 0 {
 			t.Errorf("the instance has %+v", got.Files)
 		}
-		if used, err := w.SecretsInUse(ctx, shop); err != nil || !slices.Equal(used, []maru.SecretVersion{{Name: "users", Version: 1}}) {
+		if used, err := w.SecretsInUse(ctx, shop); err != nil || !slices.Equal(used, []maru.SecretVersion{{Name: "client", Version: 1}, {Name: "users", Version: 1}}) {
 			t.Errorf("in use %v, %v", used, err)
 		}
 	})

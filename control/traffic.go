@@ -91,7 +91,7 @@ func (c *Controller) admitting(ctx context.Context, v plan.ServiceView, t maru.S
 		}
 		values[key] = value
 	}
-	t.Routes = plan.WithCredentials(t.Routes, values)
+	t.Routes, t.Secrets = plan.WithCredentials(t.Routes, values), plan.InTheClear(t.Routes, values)
 	return t
 }
 

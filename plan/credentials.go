@@ -29,7 +29,7 @@ func AuthSecrets(v ServiceView) map[string]maru.SecretVersion {
 func WithCredentials(routes []maru.Route, values map[string][]byte) []maru.Route {
 	out := slices.Clone(routes)
 	for i, route := range out {
-		if route.Policy == nil || route.Policy.Auth == nil || route.Policy.Auth.Secret == "" {
+		if route.Policy == nil || route.Policy.Auth == nil || route.Policy.Auth.Secret == "" || route.Policy.Auth.Kind == maru.LoginAuth {
 			continue
 		}
 		policy, auth := *route.Policy, *route.Policy.Auth
@@ -38,6 +38,17 @@ func WithCredentials(routes []maru.Route, values map[string][]byte) []maru.Route
 		out[i].Policy = &policy
 	}
 	return out
+}
+
+// InTheClear gives the secrets that data planes have to know as they are, by key; nil for none.
+func InTheClear(routes []maru.Route, values map[string][]byte) map[string]string {
+	var all map[string]string
+	for _, route := range routes {
+		if p := route.Policy; p != nil && p.Auth != nil && p.Auth.Kind == maru.LoginAuth && values[p.Auth.Secret] != nil {
+			put(&all, p.Auth.Secret, strings.TrimSpace(string(values[p.Auth.Secret])))
+		}
+	}
+	return all
 }
 
 // credentials reads a secret's lines. Empty ones, those that begin with "#", and those that say nothing of

@@ -48,3 +48,21 @@ func TestReleaseHasAuthSecrets(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestSecretsInTheClear: only what has to be known as it is is told as it is.
+func TestSecretsInTheClear(t *testing.T) {
+	route := func(kind maru.AuthKind, secret string) maru.Route {
+		return maru.Route{Policy: &maru.RoutePolicy{Auth: &maru.Auth{Kind: kind, Secret: secret}}}
+	}
+	routes := []maru.Route{{}, route(maru.KeyAuth, "keys"), route(maru.LoginAuth, "login"), route(maru.LoginAuth, "gone"), route(maru.LoginAuth, "")}
+	values := map[string][]byte{"keys": []byte("ada key-of-ada-123456"), "login": []byte("client secret\n")}
+	if got := plan.InTheClear(routes, values); !reflect.DeepEqual(got, map[string]string{"login": "client secret"}) {
+		t.Errorf("%v", got)
+	}
+	if got := plan.InTheClear(routes[:2], values); got != nil {
+		t.Errorf("%v", got)
+	}
+	if got := plan.WithCredentials(routes, values); got[2].Policy.Auth.Credentials != nil {
+		t.Error("a client's secret is read as a list of users")
+	}
+}

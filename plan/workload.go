@@ -175,6 +175,7 @@ func Ports(s maru.Service) []maru.Port {
 		for i := range out {
 			if out[i].Port == p.Port && out[i].Protocol == p.Protocol {
 				out[i].App = first(out[i].App, p.App)
+				out[i].ProxyProtocol = max(out[i].ProxyProtocol, p.ProxyProtocol)
 				return
 			}
 		}

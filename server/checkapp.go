@@ -113,6 +113,11 @@ func checkService(app maru.App, s maru.Service) error {
 			return maru.Errorf(maru.Invalid, "secret %q is not defined", key)
 		}
 	}
+	for _, r := range s.Routes {
+		if err := r.Understood(); err != nil {
+			return err
+		}
+	}
 	for _, f := range s.Configs {
 		if _, ok := app.Configs[f.Source]; !ok {
 			return maru.Errorf(maru.Invalid, "config %q is not defined", f.Source)

@@ -52,6 +52,7 @@ type Config struct {
 	AccessLog      io.Writer        // a line for each request; nil: none
 	LogFormat      accesslog.Format // of its lines; nil: JSON
 	TrustedProxies []netip.Prefix   // whose X-Forwarded-* and Forwarded are believed at the gateway
+	ProxyProtocol  []netip.Prefix   // whose connections, at the gateway and published ports, begin with a PROXY header
 	Resolvers      []netip.AddrPort // for foreign names while the state names none; nil: the host's
 
 	Hold         time.Duration // longest wait for an endpoint while a service has a gap; 0: 10 s; <0: none

@@ -18,7 +18,7 @@ func TestConformancePage(t *testing.T) {
 	}
 	there := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
-	for _, root := range []string{".", "../test/acme"} {
+	for _, root := range []string{".", "../test/acme", "../test/oidc"} {
 		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err

@@ -19,6 +19,7 @@ import (
 	"github.com/marucloud/maru/traffic/gateway"
 	"github.com/marucloud/maru/traffic/mesh"
 	"github.com/marucloud/maru/traffic/publish"
+	"github.com/marucloud/maru/traffic/quota"
 	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/socket"
@@ -55,14 +56,14 @@ func New(cfg Config, log *slog.Logger) (*Proxy, error) {
 	p.engine = forward.New(forward.Config{Connector: connector, Records: records, Evidence: p.evidence, Trusted: cfg.TrustedProxies}, log)
 	p.gateway = gateway.New(gateway.Config{
 		HTTP: cfg.listeners(socket.HTTP), HTTPS: cfg.listeners(socket.HTTPS), QUIC: cfg.quic(), Drain: cfg.Drain, Linger: cfg.Linger,
-		Trusted: cfg.TrustedProxies, Certified: p.certified, Keep: cfg.Keep, Kept: cfg.Kept,
+		Trusted: cfg.TrustedProxies, Proxies: cfg.ProxyProtocol, Connector: connector, Records: records, Quotas: quota.New(cfg.State, log), Certified: p.certified, Keep: cfg.Keep, Kept: cfg.Kept,
 	}, p.table, p.engine, log)
 	p.mesh = mesh.New(mesh.Config{
 		Listeners: cfg.listeners(socket.Mesh), Original: cfg.Original, Connector: connector, Records: records,
 		Introduce: cfg.Introduce, Drain: cfg.Drain, Linger: cfg.Linger,
 	}, p.table, p.engine, log)
 	p.ports = publish.New(publish.Config{
-		Listen: cfg.Listen, Release: cfg.Release, Connector: connector, Records: records,
+		Listen: cfg.Listen, Release: cfg.Release, Connector: connector, Proxies: cfg.ProxyProtocol, Records: records,
 		Drain: cfg.Drain, Linger: cfg.Linger,
 	}, p.table, p.engine, log)
 	p.names = discovery.New(discovery.Config{

@@ -32,6 +32,7 @@ type platform struct {
 	virtual   string
 	mirrors   []string
 	trusted   []string
+	proxied   []string
 	acme      acmeFlags
 	logFormat string
 	accessLog string
@@ -51,6 +52,7 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&p.virtual, "virtual-range", env("VIRTUAL_RANGE", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
 	flags.StringSliceVar(&p.trusted, "trusted-proxy", envList("TRUSTED_PROXY"), "address or range of a proxy before the gateway whose X-Forwarded-* and Forwarded are believed; may be repeated")
+	flags.StringSliceVar(&p.proxied, "proxy-protocol", envList("PROXY_PROTOCOL"), "address or range of a proxy before the gateway whose connections begin with a PROXY header, of version 1 or 2; may be repeated")
 	p.acme.register(flags)
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&p.accessLog, "access-log", env("ACCESS_LOG", "json"), "format of the proxy's access log: json, or common (as Apache's combined one)")
@@ -78,6 +80,9 @@ func (p *platform) arguments() []string {
 	}
 	for _, t := range p.trusted {
 		args = append(args, "--trusted-proxy", t)
+	}
+	for _, t := range p.proxied {
+		args = append(args, "--proxy-protocol", t)
 	}
 	args = append(args, p.acme.arguments()...)
 	if p.verbose {
@@ -124,16 +129,16 @@ func (p *platform) logger(process string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, options)).With("process", process)
 }
 
-// trustedProxies gives the networks of proxies before the gateway.
-func (p *platform) trustedProxies() ([]netip.Prefix, error) {
+// prefixes gives the networks that a flag names.
+func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
-	for _, text := range p.trusted {
+	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(text)
 		if a, single := netip.ParseAddr(text); single == nil {
 			prefix, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil {
-			return nil, maru.WithHint(maru.Errorf(maru.Invalid, "--trusted-proxy: %w", err), "such as 192.0.2.7 or 10.0.0.0/8")
+			return nil, maru.WithHint(maru.Errorf(maru.Invalid, "--%s: %w", flag, err), "such as 192.0.2.7 or 10.0.0.0/8")
 		}
 		all = append(all, prefix.Masked())
 	}

@@ -66,7 +66,11 @@ func runProxy(ctx context.Context, p *platform) error {
 		return err
 	}
 	defer access.Close()
-	trusted, err := p.trustedProxies()
+	trusted, err := prefixes("trusted-proxy", p.trusted)
+	if err != nil {
+		return err
+	}
+	proxied, err := prefixes("proxy-protocol", p.proxied)
 	if err != nil {
 		return err
 	}
@@ -75,7 +79,7 @@ func runProxy(ctx context.Context, p *platform) error {
 		Ranges: ranges, Server: p.layout.TrafficSocket(), State: state,
 		Listeners: listeners, Packets: packets,
 		Listen: held.listen, Release: held.release, Keep: held.keep, Kept: held.kept,
-		AccessLog: access, LogFormat: format, TrustedProxies: trusted, Ready: func() error { return held.ready(version) },
+		AccessLog: access, LogFormat: format, TrustedProxies: trusted, ProxyProtocol: proxied, Ready: func() error { return held.ready(version) },
 	}, log)
 	if err != nil {
 		return err

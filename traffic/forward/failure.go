@@ -23,6 +23,7 @@ type Failure struct {
 	After  int            // seconds until it is worth trying again; 0: says nothing of it
 	Header message.Header // besides the usual; may be nil
 	Bare   bool           // without a body, and without what is said of one
+	Body   []byte         // in place of a page; Header says what it is
 }
 
 // NoRoute is the answer to a host and path that lead nowhere. It tells nothing of what there is.
@@ -90,6 +91,15 @@ func Misdirected(host string) Failure {
 		Status: http.StatusMisdirectedRequest, Title: "Misdirected request", Reason: "connection is for another host",
 		What: fmt.Sprintf("This connection was not begun for %s, which has to know its clients.", host),
 		Do:   "Ask again on a new connection.",
+	}
+}
+
+// PassedThrough is the answer to a request for a host whose TLS its service ends.
+func PassedThrough(host string) Failure {
+	return Failure{
+		Status: http.StatusMisdirectedRequest, Title: "Misdirected request", Reason: "TLS of the host is passed through",
+		What: fmt.Sprintf("%s is served on connections with TLS that were begun for it.", host),
+		Do:   "Ask again on a new connection, by HTTPS.",
 	}
 }
 
@@ -175,6 +185,8 @@ func (x *exchange) fail(f Failure) {
 	case f.Bare:
 	case x.grpc:
 		x.failGRPC(f)
+	case f.Body != nil:
+		body = f.Body
 	default:
 		body = x.failHTTP(f)
 	}

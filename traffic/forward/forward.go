@@ -53,6 +53,7 @@ type Call struct {
 	Target string // "": as it is
 	Host   string // "": as it is
 	Edits  []message.Edit
+	HTTP2  bool // by HTTP/2, whatever the port is said to speak
 
 	Timeout time.Duration // of the route, instead of the service's; 0: that
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/marucloud/maru/traffic/message"
+	"github.com/marucloud/maru/traffic/policy"
 	"github.com/marucloud/maru/traffic/trace"
 )
 
@@ -67,6 +68,10 @@ func (x *exchange) outHeader() {
 		case message.HopByHop(name), own(name) && !(trusted && identity(name)), outside && !trusted && forwarding(name),
 			!trusted && identity(name), named(x.named, f.Name):
 		case x.parent != "" && (message.Equal(name, trace.Field) || message.Equal(name, trace.State)):
+		case outside && len(name) == len("Cookie") && message.Equal(name, "Cookie") && strings.Contains(f.Value, policy.CookieMark):
+			if f.Value = policy.WithoutSessions(f.Value); f.Value != "" {
+				out = append(out, f)
+			}
 		default:
 			out = append(out, f)
 		}

@@ -56,7 +56,7 @@ func (x *exchange) overHTTP2() bool {
 	case "h2c", "grpc":
 		return true
 	}
-	return x.grpc && x.r.Major >= 2
+	return x.call.HTTP2 || x.grpc && x.r.Major >= 2
 }
 
 // prepare makes the request for the next attempt ready.

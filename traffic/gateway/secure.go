@@ -84,6 +84,14 @@ func (g *Gateway) fronted(r *message.Request) bool {
 		slices.ContainsFunc(g.cfg.Trusted, func(p netip.Prefix) bool { return p.Contains(r.Client) })
 }
 
+// scheme gives the one by which the client came.
+func (g *Gateway) scheme(r *message.Request) string {
+	if r.TLS != nil || g.fronted(r) {
+		return "https"
+	}
+	return r.Scheme
+}
+
 // secureAddress gives where a request would have to go. Whoever comes without a port comes by those of HTTP
 // and HTTPS, maybe through something that leads them here.
 func (g *Gateway) secureAddress(r *message.Request) string {

@@ -273,11 +273,7 @@ func (c *serverConn) finish(served error) (more bool) {
 // abort ends the connection so that the client can't take the answer for a whole one: where an orderly
 // end would look like the end of the body, by a reset, past TLS.
 func (c *serverConn) abort() {
-	under := c.conn
-	if t, ok := under.(interface{ NetConn() net.Conn }); ok {
-		under = t.NetConn()
-	}
-	if tcp, ok := under.(*net.TCPConn); ok && !c.answer.delimited() {
+	if tcp, ok := socket.Beneath(c.conn).(*net.TCPConn); ok && !c.answer.delimited() {
 		_ = tcp.SetLinger(0)
 		tcp.Close()
 	}

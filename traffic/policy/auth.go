@@ -22,7 +22,7 @@ import (
 // UserHeader tells a service who asks. Nobody but the gateway sets it.
 const UserHeader = "X-Maru-User"
 
-func newAuth(a *maru.Auth) (step, error) {
+func newAuth(a *maru.Auth, path string) (step, error) {
 	if a == nil {
 		return nil, nil
 	}
@@ -33,6 +33,10 @@ func newAuth(a *maru.Auth) (step, error) {
 		return newKeys(a)
 	case maru.TokenAuth:
 		return newTokens(a)
+	case maru.ForwardedAuth:
+		return newAuthorizer(a.Forward)
+	case maru.LoginAuth:
+		return newLogin(a, path)
 	}
 	return nil, maru.Errorf(maru.Invalid, "clients can't be known by %q", a.Kind)
 }

@@ -27,11 +27,15 @@ type cors struct {
 // safeMethods need no permission of a preflight, but may be asked for in one.
 var safeMethods = []string{"GET", "HEAD", "POST"}
 
-func newCORS(c *maru.CORS) (step, error) {
+func newCORS(c *maru.CORS, grpcWeb bool) (step, error) {
 	if c == nil {
 		return nil, nil
 	}
 	s := &cors{origins: map[string]bool{}, methods: c.Methods, headers: c.Headers}
+	exposed := c.Expose
+	if grpcWeb {
+		s.headers, exposed = slices.Concat(grpcWebHeaders, c.Headers), slices.Concat(grpcWebExposed, c.Expose)
+	}
 	if len(s.methods) == 0 {
 		s.methods = safeMethods
 	}
@@ -56,7 +60,7 @@ func newCORS(c *maru.CORS) (step, error) {
 	if c.MaxAge > 0 {
 		s.age = strconv.Itoa(int(c.MaxAge.Seconds()))
 	}
-	expose := strings.Join(c.Expose, ", ")
+	expose := strings.Join(exposed, ", ")
 	return corsWith{s, expose}, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/connect"
 	"github.com/marucloud/maru/traffic/forward"
+	"github.com/marucloud/maru/traffic/proxyproto"
 	"github.com/marucloud/maru/traffic/record"
 	"github.com/marucloud/maru/traffic/serve"
 	"github.com/marucloud/maru/traffic/table"
@@ -25,6 +26,7 @@ type Config struct {
 	Listen    func(ctx context.Context, network, address string) (*os.File, error)
 	Release   func(network, address string) // may be nil
 	Connector *connect.Connector
+	Proxies   proxyproto.Trusted
 	Records   *record.Ring  // may be nil
 	Drain     time.Duration // longest wait for what is in flight when Run ends
 	Linger    time.Duration // how long idle connections stay open then

@@ -28,13 +28,17 @@ func (p *Ports) accepter(ctx context.Context, at place) func(net.Conn) func() {
 }
 
 func (p *Ports) accept(ctx context.Context, conn net.Conn, at place, release func()) {
+	leave := p.server.Opening(conn)
+	told, err := p.cfg.Proxies.Accept(conn)
+	leave()
 	c, ok := p.holder(at)
-	if !ok {
+	if !ok || err != nil {
 		release()
 		conn.Close()
 		return
 	}
-	if !table.IsHTTP(c.service.State().Protocol(c.target, maru.TCP)) {
+	conn = told
+	if state := c.service.State(); !table.IsHTTP(state.Protocol(c.target, maru.TCP)) || state.ProxyProtocol(c.target) != 0 {
 		release()
 		p.carry(ctx, conn, nil, c)
 		return
@@ -75,7 +79,12 @@ func (p *Ports) carry(ctx context.Context, client net.Conn, first []byte, c clai
 		entry.Error = err.Error()
 	} else {
 		entry.Release, entry.Instance = ep.Release, ep.Instance
-		entry.In, entry.Out = relay.Carry(ctx, client, service, first)
+		if err := relay.Tell(service, client, c.service.State().ProxyProtocol(c.target)); err != nil {
+			entry.Error = err.Error()
+			service.Close()
+		} else {
+			entry.In, entry.Out = relay.Carry(ctx, client, service, first)
+		}
 		ep.Done()
 	}
 	entry.Duration = time.Since(entry.Time)

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/proxyproto"
+	"github.com/marucloud/maru/traffic/socket"
 	"github.com/marucloud/maru/traffic/table"
 )
 
@@ -47,9 +49,21 @@ func Open(ctx context.Context, c *connect.Connector, svc *table.Service, port ui
 	}
 }
 
+// Tell begins a connection to a service with a PROXY header of the version, which tells it the client; 0: with
+// none.
+func Tell(service, client net.Conn, version int) error {
+	if version == 0 {
+		return nil
+	}
+	_, err := service.Write(proxyproto.Of(client).Append(nil, version))
+	return err
+}
+
 // Carry copies both ways until both sides are done, one fails, or ctx ends, and closes both. A half
-// that ends is passed on as such. First are bytes that were read from the client already.
+// that ends is passed on as such. First are bytes that were read from the client already: what either side
+// reads is read from the connection beneath it.
 func Carry(ctx context.Context, client, service net.Conn, first []byte) (in, out int64) {
+	client, service = socket.Beneath(client), socket.Beneath(service)
 	stop := context.AfterFunc(ctx, func() {
 		client.Close()
 		service.Close()

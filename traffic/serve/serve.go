@@ -21,7 +21,7 @@ import (
 // Config says how a server treats its connections.
 type Config struct {
 	Handler message.Handler
-	TLS     *tls.Config   // for listeners given to ServeTLS
+	TLS     *tls.Config   // for connections given to TakeTLS
 	Idle    time.Duration // an idle connection is closed after this; 0: 3 minutes
 }
 
@@ -43,6 +43,8 @@ type Server struct {
 	http2 *http2.Server
 	http3 *h3
 
+	opening opening
+
 	mu       sync.Mutex
 	draining bool
 	conns    int
@@ -54,7 +56,7 @@ func New(cfg Config, log *slog.Logger) *Server {
 	if cfg.Idle == 0 {
 		cfg.Idle = defaultIdle
 	}
-	s := &Server{cfg: cfg, empty: make(chan struct{})}
+	s := &Server{cfg: cfg, empty: make(chan struct{}), opening: opening{most: mostOpening}}
 	s.http1 = http1.NewServer(http1.Config{Handler: cfg.Handler, Idle: cfg.Idle, Header: readHeader, HeaderBytes: headerBytes}, log)
 	s.http2 = http2.NewServer(http2.Config{Handler: cfg.Handler, Idle: cfg.Idle, Header: readHeader, HeaderBytes: headerBytes}, log)
 	s.http3 = newHTTP3(s, log)
@@ -63,24 +65,13 @@ func New(cfg Config, log *slog.Logger) *Server {
 
 // Serve answers connections of l in the clear until l is closed, which is no error. Those that are
 // open then live on until the server is drained.
-func (s *Server) Serve(l net.Listener) error { return s.accept(l, nil) }
-
-// ServeTLS is Serve by TLS.
-func (s *Server) ServeTLS(l net.Listener) error { return s.accept(l, s.cfg.TLS) }
-
-func (s *Server) accept(l net.Listener, secure *tls.Config) error {
+func (s *Server) Serve(l net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var running sync.WaitGroup // Drain waits for them by its own count
 	return Accept(ctx, l, &running, func(c net.Conn) func() {
 		release := s.Hold()
-		return func() {
-			if secure != nil {
-				s.takeTLS(tls.Server(c, secure), release)
-				return
-			}
-			s.Take(Conn{Conn: c, End: release})
-		}
+		return func() { s.Take(Conn{Conn: c, End: release}) }
 	})
 }
 
@@ -101,13 +92,20 @@ func (s *Server) Take(c Conn) {
 	c.Close()
 }
 
-// takeTLS is Take for a connection by TLS.
-func (s *Server) takeTLS(c *tls.Conn, end func()) {
-	defer end()
+// Opening counts a connection in that is not known yet: whose handshake, or what comes before it, is waited
+// for. It may be closed meanwhile. Leave counts it out again.
+func (s *Server) Opening(c net.Conn) (leave func()) { return s.opening.enter(c) }
+
+// TakeTLS is Take for a connection by TLS. What was read from it already has to be read again.
+func (s *Server) TakeTLS(accepted Conn) {
+	defer accepted.End()
+	c := tls.Server(accepted.Conn, s.cfg.TLS)
 	defer c.Close()
-	limit, cancel := context.WithTimeoutCause(context.Background(), readHeader, fmt.Errorf("TLS handshake not done after %s", readHeader))
+	leave := s.opening.enter(accepted.Conn)
+	limit, cancel := context.WithTimeoutCause(context.Background(), opens, fmt.Errorf("TLS handshake not done after %s", opens))
 	err := c.HandshakeContext(limit)
 	cancel()
+	leave()
 	state := c.ConnectionState()
 	switch {
 	case err != nil:
@@ -168,6 +166,7 @@ func (s *Server) Drain(ctx context.Context, linger time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	s.opening.close()
 	s.http1.CloseIdle()
 	s.http2.Depart()
 	s.http3.end(ctx)

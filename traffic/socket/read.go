@@ -12,10 +12,7 @@ import (
 
 // Raw gives the socket beneath a connection, or nil where there is none to be had.
 func Raw(c net.Conn) syscall.RawConn {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	tcp, ok := c.(*net.TCPConn)
+	tcp, ok := Beneath(c).(*net.TCPConn)
 	if !ok {
 		return nil
 	}
@@ -24,6 +21,18 @@ func Raw(c net.Conn) syscall.RawConn {
 		return nil
 	}
 	return raw
+}
+
+// Beneath gives the connection that is under TLS and whatever else there is, and is read and written in the
+// end.
+func Beneath(c net.Conn) net.Conn {
+	for {
+		over, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
+		}
+		c = over.NetConn()
+	}
 }
 
 // Read reads once without waiting. again tells that nothing is there yet.

@@ -60,6 +60,9 @@ func (p *Publisher) since(f *follower) maru.TrafficUpdate {
 		switch en := value(e); {
 		case !en.removed:
 			u.Services = append(u.Services, en.traffic)
+			if !f.proxy { // who carries no requests has no use for them
+				u.Services[len(u.Services)-1].Secrets = nil
+			}
 		case !u.Full:
 			u.Removed = append(u.Removed, en.id)
 		}

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/marucloud/maru"
 )
@@ -107,8 +108,18 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// seal makes a line: the checksum of the JSON in eight hexadecimal digits, a space, the JSON.
+// seal makes a line: the checksum of the JSON in eight hexadecimal digits, a space, the JSON. Secrets are
+// left out.
 func seal(w io.Writer, f frame) error {
+	for i := range f.Services {
+		if f.Services[i].Secrets != nil {
+			f.Services = slices.Clone(f.Services)
+			for j := range f.Services[i:] {
+				f.Services[i+j].Secrets = nil
+			}
+			break
+		}
+	}
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err

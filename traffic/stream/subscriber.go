@@ -62,7 +62,10 @@ type Subscriber struct {
 	log    *slog.Logger
 	client *http.Client
 	keeper *keeper
-	kept   *os.File // the certificates in memory; of Load, then of the goroutine that follows
+
+	// What is in memory alone; of Load, then of the goroutine that follows.
+	kept    map[string]*os.File
+	secrets map[maru.ServiceID]map[string]string
 
 	stream    atomic.Pointer[string] // whose first update is in force
 	connected chan struct{}          // gets a value when stream was set
@@ -90,6 +93,7 @@ func NewSubscriber(cfg SubscriberConfig, plane Plane, log *slog.Logger) *Subscri
 	var dialer net.Dialer
 	s := &Subscriber{
 		cfg: cfg, plane: plane, log: log, connected: make(chan struct{}, 1),
+		secrets:  map[maru.ServiceID]map[string]string{},
 		services: newMoment(), certificates: newMoment(), told: newMoment(),
 	}
 	if cfg.Server == "" {
@@ -115,6 +119,9 @@ func (s *Subscriber) Load() error {
 	}
 	if u.Certificates, err = s.keptCertificates(); err != nil {
 		s.log.Warn("certificates were not kept over the restart", "error", err)
+	}
+	if err := s.keptSecrets(u.Services); err != nil {
+		s.log.Warn("secrets were not kept over the restart", "error", err)
 	}
 	return s.update(u)
 }
@@ -231,6 +238,7 @@ func (s *Subscriber) once(ctx context.Context) (connected bool, err error) {
 		if len(u.Certificates) > 0 {
 			s.keepCertificates(u.Certificates)
 		}
+		s.keepSecrets(u)
 	}
 }
 

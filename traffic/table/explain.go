@@ -40,6 +40,8 @@ func (t *Table) found(a *maru.RouteAnswer, m *Match) {
 	switch {
 	case !Allowed(nil, m.Service):
 		a.Refused = "the service does not accept calls from the gateway (x-maru.allow)"
+	case m.Policy.Fault() != nil:
+		a.Refused = "the route's policy is not in force: " + m.Policy.Fault().Error()
 	case a.Port == 0:
 		a.Refused = "nothing says on which port the service listens"
 	case len(state.Ready()) == 0:

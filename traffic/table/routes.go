@@ -3,7 +3,6 @@ package table
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/traffic/message"
@@ -97,12 +96,32 @@ func cut(path string, n int) int {
 	return end
 }
 
-func (t *Table) addRoute(m *Match, since time.Time, index int) {
-	t.hosts.change(m.Route.HostName(), func(h *host, ok bool) (*host, bool) {
+// addRoutes puts a service's routes in force. Of several that ask for the same the first one counts, but one
+// that is not understood before all others: it may ask for something else yet.
+func (t *Table) addRoutes(s *State) {
+	seen := map[string]bool{}
+	for _, known := range []bool{false, true} {
+		for i, m := range s.matches {
+			if (m.Route.Unknown == nil) == known {
+				t.addRoute(slices.DeleteFunc(rulesOf(m, s.Since, i), func(u rule) bool {
+					again := seen[u.claim]
+					seen[u.claim] = true
+					return again
+				}))
+			}
+		}
+	}
+}
+
+func (t *Table) addRoute(rules []rule) {
+	if len(rules) == 0 {
+		return
+	}
+	t.hosts.change(rules[0].match.Route.HostName(), func(h *host, ok bool) (*host, bool) {
 		if !ok {
 			h = &host{exact: map[string][]rule{}, prefixes: map[string][]rule{}}
 		}
-		h.put(rulesOf(m, since, index))
+		h.put(rules)
 		return h, true
 	})
 }

@@ -2,6 +2,7 @@ package table
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
@@ -201,5 +202,47 @@ func BenchmarkRoute(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// TestExplainNewDoors: what a route does is told in words, also that it does nothing because it is not understood.
+func TestExplainNewDoors(t *testing.T) {
+	tbl := New()
+	var later maru.Route
+	if err := json.Unmarshal([]byte(`{"host":"later.test","policy":{"geofence":"kr"}}`), &later); err != nil {
+		t.Fatal(err)
+	}
+	login := &maru.Auth{Kind: maru.LoginAuth, Issuer: "https://login.test", Login: &maru.Login{Client: "shop"}}
+	gate := &maru.Auth{Kind: maru.ForwardedAuth, Forward: &maru.ForwardAuth{Service: "gate", User: "X-User"}}
+	err := tbl.Update(maru.TrafficUpdate{Version: 1, Full: true, Services: []maru.ServiceTraffic{{
+		Service: maru.Scope{Project: "p", Environment: "e", App: "a"}.Service("web"), Ports: []maru.Port{{Port: 80, Protocol: maru.TCP, App: "http"}},
+		Routes: []maru.Route{
+			later, {Host: "login.test", Policy: &maru.RoutePolicy{Auth: login, GRPCWeb: true}},
+			{Host: "gate.test", Policy: &maru.RoutePolicy{Auth: gate, Quotas: []maru.Quota{{Requests: 5, Per: maru.DayQuota}}}},
+			{Host: "own.test", Port: 443, TLS: &maru.RouteTLS{Passthrough: true}},
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{
+		"login.test": "auth by oidc, grpc-web", "gate.test": "auth by service gate, quota 5 in a day by user", "own.test": "TLS passed through", "later.test": "",
+	} {
+		a := tbl.Explain(maru.RouteQuestion{Method: "GET", Host: host, Target: "/"})
+		if a.Found == nil {
+			t.Fatalf("%s: %+v", host, a)
+		}
+		if got := strings.Join(a.Found.Route.Policies(), ", "); got != want {
+			t.Errorf("%s: %s", host, got)
+		}
+		if refused := strings.Contains(a.Refused, `not in force: the route says more than this version knows: unknown field "geofence"`); refused != (host == "later.test") {
+			t.Errorf("%s: %s", host, a.Refused)
+		}
+	}
+	if m := tbl.Passthrough("own.test"); m == nil || tbl.Passthrough("login.test") != nil || tbl.Passthrough("else.test") != nil || !tbl.Passing() {
+		t.Errorf("%+v", m)
+	}
+	if err := tbl.Update(maru.TrafficUpdate{Version: 2, Full: true}); err != nil || tbl.Passing() {
+		t.Error("TLS is passed through to what is gone", err)
 	}
 }

@@ -25,8 +25,9 @@ type rule struct {
 
 // How much the parts of a match weigh against each other: any of the first is more than all of the next.
 const (
-	rankMethod = 1 << 32
-	rankHeader = 1 << 16
+	rankUnknown = 1 << 48 // what is not understood might weigh more than all else
+	rankMethod  = 1 << 32
+	rankHeader  = 1 << 16
 )
 
 // order sorts rules of one path, the one that is asked first to the front.
@@ -39,12 +40,15 @@ func order(a, b rule) int {
 func rulesOf(m *Match, since time.Time, index int) []rule {
 	claims, match := m.Route.Claims(), m.Route.Match
 	plain := rule{match: m, since: since.UnixNano(), index: index}
+	if m.Route.Unknown != nil {
+		plain.rank = rankUnknown
+	}
 	if match == nil {
 		plain.claim = claims[0]
 		return []rule{plain}
 	}
 	plain.headers, plain.query = fieldsOf(match.Headers), fieldsOf(match.Query)
-	plain.rank = rankHeader*len(plain.headers) + len(plain.query)
+	plain.rank += rankHeader*len(plain.headers) + len(plain.query)
 	if len(match.Methods) == 0 {
 		plain.claim = claims[0]
 		return []rule{plain}

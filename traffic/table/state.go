@@ -76,6 +76,16 @@ func (s *State) HTTPPort() uint16 {
 	return 0
 }
 
+// ProxyProtocol is the version of the PROXY header that connections to a TCP port begin with; 0: none.
+func (s *State) ProxyProtocol(port uint16) int {
+	for _, p := range s.Ports {
+		if p.Port == port && p.Protocol != maru.UDP {
+			return p.ProxyProtocol
+		}
+	}
+	return 0
+}
+
 // IsHTTP tells whether a port's App is one of those that are balanced by request.
 func IsHTTP(app string) bool { return app == "http" || app == "h2c" || app == "grpc" }
 

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"iter"
 	"net/netip"
 	"reflect"
@@ -26,6 +27,7 @@ type Table struct {
 	resolvers    atomic.Pointer[[]netip.AddrPort]
 	challenges   atomic.Pointer[[]maru.Challenge] // nil: none
 	version      atomic.Uint64
+	passing      atomic.Int32 // routes whose TLS services end
 
 	updating  sync.Mutex
 	observers []Observer
@@ -182,7 +184,7 @@ func (t *Table) reindex(svc *Service, before, after *State) {
 func (t *Table) prepare(svc *Service, before, after *State) {
 	for _, r := range after.Routes {
 		m := &Match{Service: svc, Route: r}
-		if old := before.match(r); old != nil && reflect.DeepEqual(old.Route.Policy, r.Policy) {
+		if old := before.match(r); old != nil && reflect.DeepEqual(old.Route.Policy, r.Policy) && bytes.Equal(old.Route.Unknown, r.Unknown) {
 			m.Policy = old.Policy
 		} else {
 			var err error
@@ -211,10 +213,9 @@ func (s *State) match(r maru.Route) *Match {
 }
 
 func (t *Table) reindexRoutes(svc *Service, old []maru.Route, now *State) {
+	t.passing.Add(passing(now.Routes) - passing(old))
 	wanted := claimsOf(now.Routes)
-	for i, m := range now.matches {
-		t.addRoute(m, now.Since, i)
-	}
+	t.addRoutes(now)
 	for _, c := range wanted {
 		if other := t.holder(svc, c.route, c.name); other != nil {
 			t.Problem(svc.ID, routeName(c.name), other.ID.String()+" has it already")

@@ -15,7 +15,8 @@ import (
 // TestTicketKeysRotate forgets each key after a day and a half.
 func TestTicketKeysRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tk := &tickets{log: slog.New(slog.DiscardHandler)}
+		tk := newTickets()
+		tk.log = slog.New(slog.DiscardHandler)
 		tk.load(nil, time.Now())
 		ctx, cancel := context.WithCancel(t.Context())
 		var seen [][][32]byte
@@ -28,7 +29,7 @@ func TestTicketKeysRotate(t *testing.T) {
 		if len(first) != 1 {
 			t.Fatal(first)
 		}
-		time.Sleep(4*ticketLife + time.Minute)
+		time.Sleep(4*tk.life + time.Minute)
 		synctest.Wait()
 		cancel()
 		<-done
@@ -36,7 +37,7 @@ func TestTicketKeysRotate(t *testing.T) {
 			t.Fatalf("rotated %d times", len(seen))
 		}
 		for i, keys := range seen {
-			if len(keys) != min(i+2, ticketKeys) || slices.Contains(keys, first[0]) != (i < ticketKeys-1) {
+			if len(keys) != min(i+2, tk.count) || slices.Contains(keys, first[0]) != (i < tk.count-1) {
 				t.Errorf("after %d: %d keys", i+1, len(keys))
 			}
 		}
@@ -54,7 +55,12 @@ func TestTicketKeysAreHandedOver(t *testing.T) {
 	kept := func(string) (*os.File, error) { return sockets.Duplicate(file, "tickets") }
 	log := slog.New(slog.DiscardHandler)
 	now := time.Now()
-	one, two := &tickets{keep: keep, log: log}, &tickets{keep: keep, log: log}
+	ring := func(keep func(string, *os.File) error) *keyring {
+		k := newTickets()
+		k.keep, k.log = keep, log
+		return k
+	}
+	one, two := ring(keep), ring(keep)
 	one.load(nil, now)
 	defer func() { file.Close() }()
 	two.load(kept, now.Add(time.Hour))
@@ -64,13 +70,13 @@ func TestTicketKeysAreHandedOver(t *testing.T) {
 	if one.derived("a")[0] == one.derived("")[0] || one.derived("a")[0] == one.derived("b")[0] {
 		t.Error("other rules have the same keys")
 	}
-	three := &tickets{log: log}
-	three.load(kept, now.Add(ticketLife))
+	three := ring(nil)
+	three.load(kept, now.Add(one.life))
 	if got := three.derived(""); len(got) != 2 || got[1] != one.derived("")[0] {
 		t.Error("a key that is old enough goes on making tickets")
 	}
-	four := &tickets{log: log}
-	four.load(kept, now.Add(ticketKeys*ticketLife))
+	four := ring(nil)
+	four.load(kept, now.Add(time.Duration(one.count)*one.life))
 	if got := four.derived(""); len(got) != 1 || got[0] == one.derived("")[0] {
 		t.Error("a key that is too old is still there")
 	}
