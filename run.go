@@ -31,6 +31,7 @@ type RefUpdate struct {
 
 // Push is what somebody sends to a repository.
 type Push struct {
+	ID         string // of its own
 	Repository RepositoryID
 	Updates    []RefUpdate
 	Options    []string // git push -o

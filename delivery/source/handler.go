@@ -26,9 +26,10 @@ type Authenticator interface {
 type Receiver interface {
 	// Admit tells which of the refs that a push moves may only be moved forward. An error refuses the whole push.
 	Admit(ctx context.Context, push maru.Push) (protected []string, err error)
-	// Received makes durable what follows from those updates of a push that are made. Follow then tells a
-	// person how that goes, line by line, until it ended; its error is how it failed. Following ends with ctx,
-	// what is followed does not.
+	// Received makes durable what follows from those updates of a push that were made, maybe none. It is called
+	// once for each push that was admitted, unless this process dies meanwhile. Follow then tells a person how
+	// that goes, line by line, until it ended; its error is how it failed. Following ends with ctx, what is
+	// followed does not.
 	Received(ctx context.Context, push maru.Push) (follow func(ctx context.Context, tell func(line string)) error, err error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/http"
@@ -25,15 +26,18 @@ func (c *call) receive() error {
 	if err != nil {
 		return err
 	}
-	push := maru.Push{Repository: c.id, Updates: request.updates, Options: request.options, By: c.token}
+	push := maru.Push{ID: rand.Text(), Repository: c.id, Updates: request.updates, Options: request.options, By: c.token}
+	if len(push.Updates) == 0 {
+		push.ID = "" // a client that tries whether it is let in
+	}
 	var refused string
 	var protected []string
-	if len(push.Updates) > 0 {
+	if push.ID != "" {
 		if protected, err = c.receiver.Admit(c.r.Context(), push); err != nil {
 			if maru.KindOf(err) == maru.Internal {
 				return err
 			}
-			refused = withHint(err)
+			push.ID, refused = "", withHint(err)
 		}
 	}
 	cmd := c.repositories.git(context.WithoutCancel(c.r.Context()), c.dir, "receive-pack", "--stateless-rpc", c.dir)
@@ -62,7 +66,7 @@ func (c *call) conclude(push maru.Push, out *answerWriter, report []byte) {
 	follow := func(context.Context, func(string)) error { return nil }
 	push.Updates = c.made(push.Updates)
 	var err error
-	if len(push.Updates) > 0 {
+	if push.ID != "" {
 		var told func(context.Context, func(string)) error
 		if told, err = c.receiver.Received(context.WithoutCancel(c.r.Context()), push); err == nil {
 			follow = told

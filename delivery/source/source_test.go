@@ -63,6 +63,9 @@ func (d *desk) Received(_ context.Context, push maru.Push) (func(context.Context
 	if d.fail != nil {
 		return nil, d.fail
 	}
+	if len(push.Updates) == 0 {
+		return func(context.Context, func(string)) error { return nil }, nil
+	}
 	d.received = append(d.received, push)
 	lines, outcome, leave := d.lines, d.outcome, d.leave
 	return func(ctx context.Context, tell func(string)) error {
