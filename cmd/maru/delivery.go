@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/compose"
@@ -64,6 +65,7 @@ func ownRoutes(p *platform) maru.ServiceTraffic {
 	t := maru.ServiceTraffic{
 		Service: own, Ports: []maru.Port{{Port: 1, Protocol: maru.TCP, App: "http"}},
 		Endpoints: []maru.Endpoint{{Instance: "maru-server", Socket: p.layout.GatewaySocket(), Ready: true}},
+		Since:     time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), // younger than any app
 		Retry:     maru.Retry{Attempts: -1},
 	}
 	add := func(host string, secured *maru.RouteTLS) {

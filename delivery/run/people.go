@@ -67,7 +67,7 @@ func (r *Runs) Log(ctx context.Context, scope maru.Scope, number int, follow boo
 				return
 			case <-r.closing.Done():
 				yield(maru.RunLine{}, maru.WithHint(maru.Errorf(maru.Unavailable, "the server is restarting; run %d goes on", run.Number),
-					fmt.Sprintf("see how: maru runs logs -f %d", run.Number)))
+					fmt.Sprintf("see how: maru runs logs --follow %d", run.Number)))
 				return
 			}
 		}
@@ -84,7 +84,7 @@ func (r *Runs) show(ctx context.Context, run maru.Run, tell func(string)) error 
 	case maru.RunWaiting:
 		tell(fmt.Sprintf("run %d of %s waits for approval: maru approve %d --env %s", run.Number, run.Scope.App, run.Number, run.Scope.Environment))
 	case maru.RunQueued:
-		tell(fmt.Sprintf("run %d of %s is queued. It goes on if you leave: maru runs logs -f %d", run.Number, run.Scope.App, run.Number))
+		tell(fmt.Sprintf("run %d of %s is queued. It goes on if you leave: maru runs logs --follow %d", run.Number, run.Scope.App, run.Number))
 	}
 	for line, err := range lines {
 		if err != nil {
