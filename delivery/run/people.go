@@ -95,15 +95,16 @@ func (r *Runs) show(ctx context.Context, run maru.Run, tell func(string)) error 
 	if ctx.Err() != nil {
 		return nil
 	}
-	return r.Outcome(ctx, run.Scope, run.Number)
-}
-
-// Outcome is nil for a run that succeeded or is not over, else an error that says how it ended.
-func (r *Runs) Outcome(ctx context.Context, scope maru.Scope, number int) error {
-	run, _, err := r.get(ctx, scope, number)
+	run, _, err = r.get(ctx, run.Scope, run.Number)
 	if err != nil {
 		return err
 	}
+	return outcome(run)
+}
+
+// outcome is nil for a run that succeeded or is not over, else an error that says how it ended. What its log
+// says is not said again.
+func outcome(run maru.Run) error {
 	kind := maru.Conflict
 	switch run.Phase {
 	case maru.RunRolledBack:
@@ -112,7 +113,11 @@ func (r *Runs) Outcome(ctx context.Context, scope maru.Scope, number int) error 
 	default:
 		return nil
 	}
-	return maru.WithHint(maru.Errorf(kind, "run %d of %s %s: %s", run.Number, scope.App, ending[run.Phase], run.Reason), run.Hint)
+	text := fmt.Sprintf("run %d of %s %s", run.Number, run.Scope.App, ending[run.Phase])
+	if run.Phase == maru.RunCancelled || run.Phase == maru.RunSuperseded {
+		text += ": " + run.Reason
+	}
+	return maru.WithHint(maru.Errorf(kind, "%s", text), run.Hint)
 }
 
 var ending = map[maru.RunPhase]string{

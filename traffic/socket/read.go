@@ -15,11 +15,16 @@ func Raw(c net.Conn) syscall.RawConn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = t.NetConn()
 	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
+	var conn syscall.Conn
+	switch c := c.(type) {
+	case *net.TCPConn:
+		conn = c
+	case *net.UnixConn:
+		conn = c
+	default:
 		return nil
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil
 	}
