@@ -35,7 +35,6 @@ services:
     x-maru:
       route: shop.localhost
       health: /healthz
-      rollout: {deadline: 5s}
 `
 
 // clone is a person's working copy.
@@ -193,7 +192,8 @@ func TestPushDeploys(t *testing.T) {
 	shows(t, out, "remote: fix is kept. It is deployed nowhere")
 
 	// A release that never gets ready is taken back, and the push fails.
-	c.write("compose.yaml", strings.ReplaceAll(compose, `VERSION: "VERSION"`, `VERSION: bad, READY_AFTER: never`))
+	bad := strings.ReplaceAll(compose, `VERSION: "VERSION"`, `VERSION: bad, READY_AFTER: never`)
+	c.write("compose.yaml", bad+"      rollout: {deadline: 3s}\n")
 	c.commit("A bad one")
 	out, err := c.try("push", "maru", "main")
 	t.Logf("the bad push:\n%s", out)
@@ -330,7 +330,9 @@ func TestKill(t *testing.T) {
 			_, err := c.try("push", "maru", "main")
 			return err == nil
 		})
-		host.Eventually(t, time.Minute, "the version that was pushed serves", func() bool { return c.serves() == fmt.Sprint("round ", i) })
+		if !host.Wait(t.Context(), time.Minute, func() bool { return c.serves() == fmt.Sprint("round ", i) }) {
+			t.Fatalf("round %d does not serve; the runs are %+v\n%s", i, c.runs(), c.Do(t, "runs", "logs", "--app", "shop"))
+		}
 	}
 	host.Eventually(t, time.Minute, "all runs are over", func() bool {
 		for _, r := range c.runs() {
@@ -364,7 +366,7 @@ func (c *clone) kill(process string) {
 	var s struct {
 		Processes []struct {
 			Name string `json:"name"`
-			PID  int    `json:"pid"`
+			PID  int    `json:"pid,string"`
 		} `json:"processes"`
 	}
 	if err := json.Unmarshal([]byte(c.Do(c.t, "status", "--platform", "-o", "json")), &s); err != nil {
