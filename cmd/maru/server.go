@@ -66,10 +66,13 @@ func runServer(ctx context.Context, p *platform) error {
 		return err
 	}
 	listeners := map[string]net.Listener{}
-	for _, name := range []string{"api", "api-tls", "traffic", "gateway"} {
+	for _, name := range []string{"api", "api-tls", "traffic"} {
 		if listeners[name], err = parent.Listener(name); err != nil {
 			return err
 		}
+	}
+	if listeners["gateway"], err = parent.Listener("gateway"); err != nil {
+		listeners["gateway"] = nil // a supervisor from before there was one
 	}
 	plane, err := newControlPlane(ctx, p)
 	if err != nil {
@@ -176,7 +179,11 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	if err := c.runs.Reconcile(ctx); err != nil {
 		return err
 	}
-	c.publisher.Set(ownRoutes(p))
+	if listeners["gateway"] != nil {
+		c.publisher.Set(ownRoutes(p))
+	} else {
+		c.log.Warn("the gateway leads nothing to the server, such as git push: the supervisor is of an older version", "do", "restart maru start, or maru.target")
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.control.Run(ctx) })
 	group.Go(func() error { return c.server.Run(ctx) })
@@ -226,6 +233,9 @@ func (c *controlPlane) serveAPI(ctx context.Context, listeners map[string]net.Li
 	if err != nil {
 		return err
 	}
-	return c.server.Serve(ctx, serverGrace, server.Door{Listener: listeners["api"]}, server.Door{Listener: listeners["api-tls"], TLS: config},
-		server.Door{Listener: listeners["gateway"], Gateway: true})
+	doors := []server.Door{{Listener: listeners["api"]}, {Listener: listeners["api-tls"], TLS: config}}
+	if listeners["gateway"] != nil {
+		doors = append(doors, server.Door{Listener: listeners["gateway"], Gateway: true})
+	}
+	return c.server.Serve(ctx, serverGrace, doors...)
 }

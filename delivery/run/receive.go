@@ -53,7 +53,7 @@ func (r *Runs) Admit(ctx context.Context, push maru.Push) (protected []string, e
 	if err != nil {
 		return nil, err
 	}
-	known, _, err := load[repository](ctx, r.store, repositoryKey(push.Repository))
+	known, revision, err := load[repository](ctx, r.store, repositoryKey(push.Repository))
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,12 @@ func (r *Runs) Admit(ctx context.Context, push maru.Push) (protected []string, e
 				"use a token for "+environment+", or push another branch")
 		}
 	}
-	_, err = r.store.Commit(ctx, maru.Change{Key: pushKey(push.Repository, push.ID), Data: maru.Raw(push), Expect: maru.Any})
+	changes := []maru.Change{{Key: pushKey(push.Repository, push.ID), Data: maru.Raw(push), Expect: maru.Any}}
+	if len(branches) == 0 && len(known.Seen) > 0 {
+		// The repository is another one, as after a restore: nothing of it was seen.
+		changes = append(changes, maru.Change{Key: repositoryKey(push.Repository), Data: maru.Raw(repository{Environments: known.Environments, Of: known.Of}), Expect: revision})
+	}
+	_, err = r.store.Commit(ctx, changes...)
 	return protected, err
 }
 

@@ -254,6 +254,15 @@ func TestPushBecomesARun(t *testing.T) {
 	if r.phases() != "succeeded" {
 		t.Errorf("the runs are %s", r.phases())
 	}
+	// A repository that was made anew, as after a restore, has nothing that was seen.
+	delete(r.branches, "main")
+	delete(r.branches, "fix")
+	if _, err := r.push("main", "c3"); err != nil {
+		t.Error(err)
+	}
+	if r.phases() != "succeeded succeeded" {
+		t.Errorf("the runs are %s", r.phases())
+	}
 	if left, _, err := r.store.List(t.Context(), kindPush, ""); err != nil || len(left) != 0 {
 		t.Errorf("pushes are kept: %v %v", left, err)
 	}

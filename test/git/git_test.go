@@ -230,6 +230,17 @@ func TestPushDeploys(t *testing.T) {
 	if got := c.serves(); got != "two" {
 		t.Errorf("%q serves", got)
 	}
+	// The same by TLS, at the gateway and at the API, which speaks HTTP/2.
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(authority, []byte(c.Do(t, "trust", "--print")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, door := range []string{c.HTTPS, c.API} {
+		remote := strings.Replace(strings.TrimSpace(c.git("remote", "get-url", "maru")), "http://", "https://", 1)
+		remote = strings.Replace(remote, strings.Replace(c.HTTP, "127.0.0.1", "localhost", 1), strings.Replace(door, "127.0.0.1", "localhost", 1), 1)
+		c.git("commit", "--quiet", "--allow-empty", "-m", "By "+door)
+		shows(t, c.git("-c", "http.sslCAInfo="+authority, "push", remote, "main"), "nothing changed")
+	}
 	clone := filepath.Join(t.TempDir(), "clone")
 	c.git("clone", "--quiet", strings.TrimSpace(c.git("remote", "get-url", "maru")), clone)
 }
