@@ -86,8 +86,8 @@ func (p RunPhase) Final() bool {
 	return false
 }
 
-// RunLine is a line of a run's log.
-type RunLine struct {
+// RunLogLine is a line of a run's log.
+type RunLogLine struct {
 	Time    time.Time `json:"time"`
 	Service string    `json:"service,omitempty"` // that it is about; "": the run
 	Output  bool      `json:"output,omitempty"`  // a build or release step wrote it; else it is Maru's
@@ -95,7 +95,7 @@ type RunLine struct {
 }
 
 // String gives the line as a terminal shows it.
-func (l RunLine) String() string {
+func (l RunLogLine) String() string {
 	switch {
 	case l.Output:
 		return l.Service + " | " + l.Text

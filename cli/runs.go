@@ -84,7 +84,7 @@ func (s *shell) runLogsCommand() *cobra.Command {
 			if m.Line == nil || s.output == "json" {
 				continue
 			}
-			line := maru.RunLine{Service: m.Line.Service, Output: m.Line.Output, Text: m.Line.Text}.String()
+			line := maru.RunLogLine{Service: m.Line.Service, Output: m.Line.Output, Text: m.Line.Text}.String()
 			if timestamps {
 				line = m.Line.Time.AsTime().Local().Format(time.TimeOnly) + " " + line
 			}

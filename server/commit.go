@@ -42,7 +42,7 @@ func (s *Server) Values(ctx context.Context, scope maru.Scope) (map[string]strin
 
 // ReleaseCommit does what a deploy does up to where its rollout begins, which is on the disk then. It gives the
 // number of the rollout, of one to the same state that is under way, or 0: nothing changed.
-func (s *Server) ReleaseCommit(ctx context.Context, c Commit, tell func(maru.RunLine)) (rollout int, err error) {
+func (s *Server) ReleaseCommit(ctx context.Context, c Commit, tell func(maru.RunLogLine)) (rollout int, err error) {
 	ctx = context.WithValue(ctx, callerKey{}, Caller{Name: c.By, Role: maru.RoleDeploy, Scope: c.Scope, Method: viaRun})
 	request := &maruv1.DeployRequest{Scope: scopeProto(c.Scope), Secrets: c.Secrets, Message: c.Message, Sources: map[string]string{}, BuildSecrets: map[string]*maruv1.BuildSecrets{}}
 	for service, values := range c.BuildSecrets {
@@ -61,7 +61,7 @@ func (s *Server) ReleaseCommit(ctx context.Context, c Commit, tell func(maru.Run
 }
 
 // FollowRollout tells how a rollout goes until it ended well, else gives why not.
-func (s *Server) FollowRollout(ctx context.Context, scope maru.Scope, number int, tell func(maru.RunLine)) error {
+func (s *Server) FollowRollout(ctx context.Context, scope maru.Scope, number int, tell func(maru.RunLogLine)) error {
 	rollout, err := s.rollout(ctx, scope, number)
 	if err != nil {
 		return err
@@ -190,7 +190,7 @@ func copyFile(write func([]byte) error, name string) error {
 }
 
 // lineReport tells a deploy line by line: what changed of each service, once.
-func (s *Server) lineReport(tell func(maru.RunLine)) *report {
+func (s *Server) lineReport(tell func(maru.RunLogLine)) *report {
 	var mu sync.Mutex
 	last := map[string]string{}
 	say := func(service, text string) {
@@ -201,13 +201,13 @@ func (s *Server) lineReport(tell func(maru.RunLine)) *report {
 			return
 		}
 		last[service] = text
-		tell(maru.RunLine{Service: service, Text: text})
+		tell(maru.RunLogLine{Service: service, Text: text})
 	}
 	return &report{
 		progress: func(p *maruv1.Progress) error {
 			switch {
 			case p.Log != "":
-				tell(maru.RunLine{Service: p.Service, Output: true, Text: p.Log})
+				tell(maru.RunLogLine{Service: p.Service, Output: true, Text: p.Log})
 			case p.State == "running" && p.Step != "build", p.State == "running" && p.Message == "":
 			case p.State == "running":
 				say(p.Service, p.Message)
@@ -234,10 +234,10 @@ func (s *Server) lineReport(tell func(maru.RunLine)) *report {
 		result: func(r *maruv1.DeployResult) error {
 			for _, service := range r.Services {
 				for _, address := range service.Addresses {
-					tell(maru.RunLine{Service: service.Name, Text: address})
+					tell(maru.RunLogLine{Service: service.Name, Text: address})
 				}
 			}
-			tell(maru.RunLine{Text: fmt.Sprintf("rollout %d is serving", r.Rollout)})
+			tell(maru.RunLogLine{Text: fmt.Sprintf("rollout %d is serving", r.Rollout)})
 			return nil
 		},
 	}

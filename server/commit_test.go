@@ -44,7 +44,7 @@ func TestReleaseCommit(t *testing.T) {
 		return server.Commit{Scope: shop, Name: "c1", Folder: folder, App: app, By: "ann", Message: "why"}
 	}
 	var lines []string
-	tell := func(line maru.RunLine) { lines = append(lines, line.String()) }
+	tell := func(line maru.RunLogLine) { lines = append(lines, line.String()) }
 	number, err := r.server.ReleaseCommit(t.Context(), checkout("one"), tell)
 	wantNil(t, err)
 	if number != 1 {

@@ -98,7 +98,7 @@ type Runs interface {
 	// Runs lists those of a scope, whose empty parts match all, newest first.
 	Runs(ctx context.Context, scope maru.Scope) ([]maru.Run, error)
 	// Log gives what a run wrote, and with follow what it writes until it ends or waits for approval; NotFound.
-	Log(ctx context.Context, scope maru.Scope, number int, follow bool) (maru.Run, iter.Seq2[maru.RunLine, error], error)
+	Log(ctx context.Context, scope maru.Scope, number int, follow bool) (maru.Run, iter.Seq2[maru.RunLogLine, error], error)
 	// Retry makes a new run of the commit of one that is over; Conflict for one that is not.
 	Retry(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
 	// Cancel ends a run; Conflict once its rollout has begun.

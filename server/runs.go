@@ -52,7 +52,7 @@ func (s runService) Logs(ctx context.Context, req *maruv1.RunServiceLogsRequest,
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(&maruv1.RunServiceLogsResponse{Line: runLineProto(line)}); err != nil {
+		if err := stream.Send(&maruv1.RunServiceLogsResponse{Line: runLogLineProto(line)}); err != nil {
 			return err
 		}
 	}
@@ -102,6 +102,6 @@ func runProto(r maru.Run) *maruv1.Run {
 	}
 }
 
-func runLineProto(l maru.RunLine) *maruv1.RunLine {
-	return &maruv1.RunLine{Time: timeProto(l.Time), Service: l.Service, Output: l.Output, Text: valid(l.Text)}
+func runLogLineProto(l maru.RunLogLine) *maruv1.RunLogLine {
+	return &maruv1.RunLogLine{Time: timeProto(l.Time), Service: l.Service, Output: l.Output, Text: valid(l.Text)}
 }

@@ -46,13 +46,13 @@ func (d deployer) Load(ctx context.Context, folder string, scope maru.Scope) (ru
 	return l, nil
 }
 
-func (d deployer) Release(ctx context.Context, r maru.Run, folder string, l run.Loaded, tell func(maru.RunLine)) (int, error) {
+func (d deployer) Release(ctx context.Context, r maru.Run, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {
 	return d.plane.server.ReleaseCommit(ctx, server.Commit{
 		Scope: r.Scope, Name: r.Commit, Folder: folder, App: l.App, Secrets: l.Secrets, BuildSecrets: l.BuildSecrets, By: r.By, Message: r.Message,
 	}, tell)
 }
 
-func (d deployer) Follow(ctx context.Context, r maru.Run, rollout int, tell func(maru.RunLine)) error {
+func (d deployer) Follow(ctx context.Context, r maru.Run, rollout int, tell func(maru.RunLogLine)) error {
 	return d.plane.server.FollowRollout(ctx, r.Scope, rollout, tell)
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/marucloud/maru"
 )
 
-// logs are files of a line of JSON for each [maru.RunLine].
+// logs are files of a line of JSON for each [maru.RunLogLine].
 type logs struct {
 	folder string
 	max    int64
@@ -99,7 +99,7 @@ func (l *logs) open(scope maru.Scope, number int) *logWriter {
 const maxText = 16 << 10
 
 // add writes a line, if there is room and the disk takes it: a run does not fail for its log.
-func (w *logWriter) add(line maru.RunLine) {
+func (w *logWriter) add(line maru.RunLogLine) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil || w.size > w.logs.max {
@@ -111,7 +111,7 @@ func (w *logWriter) add(line maru.RunLine) {
 	}
 	data := append(maru.Raw(line), '\n')
 	if w.size += int64(len(data)); w.size > w.logs.max {
-		data = append(maru.Raw(maru.RunLine{Time: line.Time, Text: "the log is too long: the rest is left out"}), '\n')
+		data = append(maru.Raw(maru.RunLogLine{Time: line.Time, Text: "the log is too long: the rest is left out"}), '\n')
 	}
 	_, w.err = w.file.Write(data)
 	w.logs.changed(w.scope, w.number)
@@ -134,7 +134,7 @@ type logReader struct {
 }
 
 // read gives the lines that are there and were not given yet. A log without a file has none.
-func (r *logReader) read(name string, yield func(maru.RunLine) bool) (more bool, err error) {
+func (r *logReader) read(name string, yield func(maru.RunLogLine) bool) (more bool, err error) {
 	if r.file == nil {
 		if r.file, err = os.Open(name); errors.Is(err, fs.ErrNotExist) {
 			return true, nil
@@ -161,8 +161,8 @@ func (r *logReader) read(name string, yield func(maru.RunLine) bool) (more bool,
 }
 
 // decodeLine reads a line; one that was cut is none.
-func decodeLine(data []byte) (maru.RunLine, bool) {
-	var line maru.RunLine
+func decodeLine(data []byte) (maru.RunLogLine, bool) {
+	var line maru.RunLogLine
 	err := json.Unmarshal(bytes.TrimSpace(data), &line)
 	return line, err == nil && !line.Time.IsZero()
 }

@@ -39,12 +39,12 @@ func (r *Runs) latest(ctx context.Context, scope maru.Scope, number int) (maru.R
 
 // Log gives what a run's log has (number 0: the newest run), and with follow what is added until the run ends
 // or waits for approval. The run is given as it is before its log is read.
-func (r *Runs) Log(ctx context.Context, scope maru.Scope, number int, follow bool) (maru.Run, iter.Seq2[maru.RunLine, error], error) {
+func (r *Runs) Log(ctx context.Context, scope maru.Scope, number int, follow bool) (maru.Run, iter.Seq2[maru.RunLogLine, error], error) {
 	run, err := r.latest(ctx, scope, number)
 	if err != nil {
 		return run, nil, err
 	}
-	return run, func(yield func(maru.RunLine, error) bool) {
+	return run, func(yield func(maru.RunLogLine, error) bool) {
 		var reader logReader
 		defer reader.close()
 		for {
@@ -52,11 +52,11 @@ func (r *Runs) Log(ctx context.Context, scope maru.Scope, number int, follow boo
 			now, _, err := r.get(ctx, run.Scope, run.Number)
 			more := false
 			if err == nil {
-				more, err = reader.read(r.logs.name(run.Scope, run.Number), func(l maru.RunLine) bool { return yield(l, nil) })
+				more, err = reader.read(r.logs.name(run.Scope, run.Number), func(l maru.RunLogLine) bool { return yield(l, nil) })
 			}
 			switch {
 			case err != nil:
-				yield(maru.RunLine{}, err)
+				yield(maru.RunLogLine{}, err)
 				return
 			case !more || !follow || now.Phase.Final() || now.Phase == maru.RunWaiting:
 				return
@@ -66,7 +66,7 @@ func (r *Runs) Log(ctx context.Context, scope maru.Scope, number int, follow boo
 			case <-ctx.Done():
 				return
 			case <-r.closing.Done():
-				yield(maru.RunLine{}, maru.WithHint(maru.Errorf(maru.Unavailable, "the server is restarting; run %d goes on", run.Number),
+				yield(maru.RunLogLine{}, maru.WithHint(maru.Errorf(maru.Unavailable, "the server is restarting; run %d goes on", run.Number),
 					fmt.Sprintf("see how: maru runs logs --follow %d", run.Number)))
 				return
 			}
@@ -167,7 +167,7 @@ func (r *Runs) Approve(ctx context.Context, scope maru.Scope, number int, by str
 	})
 	if err == nil {
 		log := r.logs.open(scope, run.Number)
-		log.add(maru.RunLine{Text: "approved by " + by})
+		log.add(maru.RunLogLine{Text: "approved by " + by})
 		_ = log.close()
 	}
 	r.more()

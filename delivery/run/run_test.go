@@ -65,8 +65,8 @@ func (w *world) Load(context.Context, string, maru.Scope) (Loaded, error) {
 	return Loaded{App: maru.App{Name: "shop", Environments: w.policy}}, w.load
 }
 
-func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, tell func(maru.RunLine)) (int, error) {
-	tell(maru.RunLine{Service: "web", Output: true, Text: "building " + run.Commit})
+func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
+	tell(maru.RunLogLine{Service: "web", Output: true, Text: "building " + run.Commit})
 	w.mu.Lock()
 	release := w.release
 	w.mu.Unlock()
@@ -85,14 +85,14 @@ func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, t
 	return w.rollouts, nil
 }
 
-func (w *world) Follow(ctx context.Context, run maru.Run, _ int, tell func(maru.RunLine)) error {
+func (w *world) Follow(ctx context.Context, run maru.Run, _ int, tell func(maru.RunLogLine)) error {
 	w.mu.Lock()
 	follow := w.follow
 	w.mu.Unlock()
 	if follow != nil {
 		return follow(ctx, run)
 	}
-	tell(maru.RunLine{Text: "serving"})
+	tell(maru.RunLogLine{Text: "serving"})
 	return nil
 }
 

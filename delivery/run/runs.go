@@ -62,9 +62,9 @@ type Deployer interface {
 	Load(ctx context.Context, folder string, scope maru.Scope) (Loaded, error)
 	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
 	// While a rollout to the same state is under way it is that one.
-	Release(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLine)) (rollout int, err error)
+	Release(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)
 	// Follow tells how a rollout goes until it ended well; an error of kind RolledBack: what ran before runs again.
-	Follow(ctx context.Context, run maru.Run, rollout int, tell func(maru.RunLine)) error
+	Follow(ctx context.Context, run maru.Run, rollout int, tell func(maru.RunLogLine)) error
 }
 
 // Runs keeps runs and carries them out. It is safe for concurrent use.

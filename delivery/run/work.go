@@ -22,7 +22,7 @@ func (r *Runs) carryOut(ctx context.Context, run maru.Run) {
 			r.log.Warn("the log of a run is not complete", "run", run.Number, "app", run.Scope.String(), "error", err)
 		}
 	}()
-	say := func(format string, args ...any) { log.add(maru.RunLine{Text: fmt.Sprintf(format, args...)}) }
+	say := func(format string, args ...any) { log.add(maru.RunLogLine{Text: fmt.Sprintf(format, args...)}) }
 	err := r.steps(ctx, &run, log, say)
 	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
 		return

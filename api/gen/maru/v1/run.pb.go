@@ -201,8 +201,8 @@ func (x *Run) GetApprovedBy() string {
 	return ""
 }
 
-// RunLine is a line of a run's log.
-type RunLine struct {
+// RunLogLine is a line of a run's log.
+type RunLogLine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	// service is what it is about; empty: the run.
@@ -214,20 +214,20 @@ type RunLine struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RunLine) Reset() {
-	*x = RunLine{}
+func (x *RunLogLine) Reset() {
+	*x = RunLogLine{}
 	mi := &file_maru_v1_run_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RunLine) String() string {
+func (x *RunLogLine) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RunLine) ProtoMessage() {}
+func (*RunLogLine) ProtoMessage() {}
 
-func (x *RunLine) ProtoReflect() protoreflect.Message {
+func (x *RunLogLine) ProtoReflect() protoreflect.Message {
 	mi := &file_maru_v1_run_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -239,33 +239,33 @@ func (x *RunLine) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RunLine.ProtoReflect.Descriptor instead.
-func (*RunLine) Descriptor() ([]byte, []int) {
+// Deprecated: Use RunLogLine.ProtoReflect.Descriptor instead.
+func (*RunLogLine) Descriptor() ([]byte, []int) {
 	return file_maru_v1_run_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *RunLine) GetTime() *timestamppb.Timestamp {
+func (x *RunLogLine) GetTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Time
 	}
 	return nil
 }
 
-func (x *RunLine) GetService() string {
+func (x *RunLogLine) GetService() string {
 	if x != nil {
 		return x.Service
 	}
 	return ""
 }
 
-func (x *RunLine) GetOutput() bool {
+func (x *RunLogLine) GetOutput() bool {
 	if x != nil {
 		return x.Output
 	}
 	return false
 }
 
-func (x *RunLine) GetText() string {
+func (x *RunLogLine) GetText() string {
 	if x != nil {
 		return x.Text
 	}
@@ -425,7 +425,7 @@ func (x *RunServiceLogsRequest) GetFollow() bool {
 type RunServiceLogsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
-	Line          *RunLine               `protobuf:"bytes,2,opt,name=line,proto3" json:"line,omitempty"`
+	Line          *RunLogLine            `protobuf:"bytes,2,opt,name=line,proto3" json:"line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -467,7 +467,7 @@ func (x *RunServiceLogsResponse) GetRun() *Run {
 	return nil
 }
 
-func (x *RunServiceLogsResponse) GetLine() *RunLine {
+func (x *RunServiceLogsResponse) GetLine() *RunLogLine {
 	if x != nil {
 		return x.Line
 	}
@@ -789,8 +789,9 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\x06manual\x18\x0f \x01(\bR\x06manual\x126\n" +
 	"\bapproved\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bapproved\x12\x1f\n" +
 	"\vapproved_by\x18\x11 \x01(\tR\n" +
-	"approvedBy\"\x7f\n" +
-	"\aRunLine\x12.\n" +
+	"approvedBy\"\x82\x01\n" +
+	"\n" +
+	"RunLogLine\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
 	"\x06output\x18\x03 \x01(\bR\x06output\x12\x12\n" +
@@ -802,10 +803,10 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\x15RunServiceLogsRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"^\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"a\n" +
 	"\x16RunServiceLogsResponse\x12\x1e\n" +
-	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run\x12$\n" +
-	"\x04line\x18\x02 \x01(\v2\x10.maru.v1.RunLineR\x04line\"V\n" +
+	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run\x12'\n" +
+	"\x04line\x18\x02 \x01(\v2\x13.maru.v1.RunLogLineR\x04line\"V\n" +
 	"\x16RunServiceRetryRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\"9\n" +
@@ -845,7 +846,7 @@ func file_maru_v1_run_proto_rawDescGZIP() []byte {
 var file_maru_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_maru_v1_run_proto_goTypes = []any{
 	(*Run)(nil),                       // 0: maru.v1.Run
-	(*RunLine)(nil),                   // 1: maru.v1.RunLine
+	(*RunLogLine)(nil),                // 1: maru.v1.RunLogLine
 	(*RunServiceListRequest)(nil),     // 2: maru.v1.RunServiceListRequest
 	(*RunServiceListResponse)(nil),    // 3: maru.v1.RunServiceListResponse
 	(*RunServiceLogsRequest)(nil),     // 4: maru.v1.RunServiceLogsRequest
@@ -865,12 +866,12 @@ var file_maru_v1_run_proto_depIdxs = []int32{
 	13, // 2: maru.v1.Run.started:type_name -> google.protobuf.Timestamp
 	13, // 3: maru.v1.Run.ended:type_name -> google.protobuf.Timestamp
 	13, // 4: maru.v1.Run.approved:type_name -> google.protobuf.Timestamp
-	13, // 5: maru.v1.RunLine.time:type_name -> google.protobuf.Timestamp
+	13, // 5: maru.v1.RunLogLine.time:type_name -> google.protobuf.Timestamp
 	12, // 6: maru.v1.RunServiceListRequest.scope:type_name -> maru.v1.Scope
 	0,  // 7: maru.v1.RunServiceListResponse.runs:type_name -> maru.v1.Run
 	12, // 8: maru.v1.RunServiceLogsRequest.scope:type_name -> maru.v1.Scope
 	0,  // 9: maru.v1.RunServiceLogsResponse.run:type_name -> maru.v1.Run
-	1,  // 10: maru.v1.RunServiceLogsResponse.line:type_name -> maru.v1.RunLine
+	1,  // 10: maru.v1.RunServiceLogsResponse.line:type_name -> maru.v1.RunLogLine
 	12, // 11: maru.v1.RunServiceRetryRequest.scope:type_name -> maru.v1.Scope
 	0,  // 12: maru.v1.RunServiceRetryResponse.run:type_name -> maru.v1.Run
 	12, // 13: maru.v1.RunServiceCancelRequest.scope:type_name -> maru.v1.Scope
