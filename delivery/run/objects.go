@@ -24,6 +24,21 @@ type repository struct {
 	Of           string                            `json:"of,omitempty"`
 }
 
+// ended is the event that a run is over.
+func ended(run maru.Run) maru.Change {
+	e := maru.Event{
+		Time: run.Ended, Scope: run.Scope, Rollout: run.Rollout, Type: "run-" + string(run.Phase), By: run.By,
+		Message: fmt.Sprintf("run %d (%.12s of %s): %s", run.Number, run.Commit, run.Branch, run.Phase),
+	}
+	if run.Reason != "" {
+		e.Message += ": " + run.Reason
+	}
+	return maru.Change{
+		Key:  maru.Key{Kind: "event", Name: fmt.Sprintf("%s/%s-run%09d", run.Scope, e.Time.Format("20060102T150405.000000000Z"), run.Number)},
+		Data: maru.Raw(e), Expect: maru.Any,
+	}
+}
+
 func runKey(scope maru.Scope, number int) maru.Key {
 	return maru.Key{Kind: kindRun, Name: fmt.Sprintf("%s/%09d", scope, number)}
 }
@@ -93,7 +108,11 @@ func (r *Runs) change(ctx context.Context, scope maru.Scope, number int, change 
 		if err := change(&run); err != nil {
 			return run, err
 		}
-		_, err = r.store.Commit(ctx, maru.Change{Key: runKey(scope, number), Expect: revision, Data: maru.Raw(run)})
+		changes := []maru.Change{{Key: runKey(scope, number), Expect: revision, Data: maru.Raw(run)}}
+		if run.Phase.Final() {
+			changes = append(changes, ended(run))
+		}
+		_, err = r.store.Commit(ctx, changes...)
 		if err == nil {
 			r.logs.changed(scope, number)
 			return run, nil

@@ -263,6 +263,9 @@ func TestPushBecomesARun(t *testing.T) {
 	if r.phases() != "succeeded succeeded" {
 		t.Errorf("the runs are %s", r.phases())
 	}
+	if events, _, err := r.store.List(t.Context(), "event", production.String()+"/"); err != nil || len(events) != 2 || !strings.Contains(string(events[0].Data), "run 1 (c1 of main): succeeded") {
+		t.Errorf("the events are %v %v", events, err)
+	}
 	if left, _, err := r.store.List(t.Context(), kindPush, ""); err != nil || len(left) != 0 {
 		t.Errorf("pushes are kept: %v %v", left, err)
 	}
