@@ -41,6 +41,7 @@ type Endpoint struct {
 	Instance  string    `json:"instance"`
 	Release   int       `json:"release"`
 	Addresses Addresses `json:"addresses"`
+	Socket    string    `json:"socket,omitempty"` // a unix socket, of a part of the platform: it is connected to instead of an address
 	Ready     bool      `json:"ready"`
 	Draining  bool      `json:"draining,omitempty"`
 }

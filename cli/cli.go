@@ -76,11 +76,11 @@ finds them by name, leads requests to them, heals what falls over, and goes back
 		id       string
 		commands []*cobra.Command
 	}{
-		{"deploy", []*cobra.Command{s.deployCommand(), s.checkCommand(), s.planCommand(), s.promoteCommand(), s.abortCommand(), s.rolloutCommand(), s.rollbackCommand(), s.schemaCommand()}},
+		{"deploy", []*cobra.Command{s.deployCommand(), s.checkCommand(), s.planCommand(), s.promoteCommand(), s.abortCommand(), s.approveCommand(), s.rolloutCommand(), s.rollbackCommand(), s.runsCommand(), s.schemaCommand()}},
 		{"look", []*cobra.Command{s.psCommand(), s.statusCommand(), s.logsCommand(), s.eventsCommand(), s.releasesCommand(), s.routesCommand(), s.topCommand()}},
 		{"operate", []*cobra.Command{s.scaleCommand(), s.restartCommand(), s.stopCommand(), s.removeCommand(), s.execCommand(), s.runCommand(), s.forwardCommand()}},
 		{"keep", []*cobra.Command{s.secretCommand(), s.configCommand(), s.envCommand(), s.certificateCommand(), s.volumeCommand(), s.imageCommand(), s.backupCommand(), s.restoreCommand()}},
-		{"access", []*cobra.Command{s.loginCommand(), s.tokenCommand(), s.grantCommand(), s.trustCommand(), s.contextCommand()}},
+		{"access", []*cobra.Command{s.loginCommand(), s.tokenCommand(), s.grantCommand(), s.trustCommand(), s.gitCredentialCommand(), s.contextCommand()}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

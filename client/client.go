@@ -33,6 +33,7 @@ type Client struct {
 	Apps    maruv1connect.AppServiceClient
 	Routes  maruv1connect.RouteServiceClient
 	Logs    maruv1connect.LogServiceClient
+	Runs    maruv1connect.RunServiceClient
 	Exec    maruv1connect.ExecServiceClient
 	Images  maruv1connect.ImageServiceClient
 	Volumes maruv1connect.VolumeServiceClient
@@ -68,6 +69,7 @@ func New(o Options) (*Client, error) {
 	c.Apps = maruv1connect.NewAppServiceClient(doer, base.url, options...)
 	c.Routes = maruv1connect.NewRouteServiceClient(doer, base.url, options...)
 	c.Logs = maruv1connect.NewLogServiceClient(doer, base.url, options...)
+	c.Runs = maruv1connect.NewRunServiceClient(doer, base.url, options...)
 	c.Exec = maruv1connect.NewExecServiceClient(doer, base.url, options...)
 	c.Images = maruv1connect.NewImageServiceClient(doer, base.url, options...)
 	c.Volumes = maruv1connect.NewVolumeServiceClient(doer, base.url, options...)

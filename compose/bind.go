@@ -150,7 +150,7 @@ func (l *load) checkFilesOfServices() bool {
 	for _, name := range sortedKeys(l.proj.Services) {
 		s := l.proj.Services[name]
 		for i, file := range s.EnvFiles {
-			if !bool(file.Required) && !isFile(file.Path) && !isDir(file.Path) {
+			if !bool(file.Required) && !isFile(file.Path) && !isDir(file.Path) && l.confined(file.Path) == nil {
 				continue
 			}
 			l.checkFile(name, "env_file", i, file.Path)

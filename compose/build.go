@@ -63,6 +63,10 @@ func (s *service) source(b *maru.Build) {
 		s.fail(maru.Invalid, fmt.Sprintf("there is no folder %s to build from", s.l.shown(b.Context)), "check the path: it is relative to the compose file's folder", s.contextKey()...)
 		return
 	}
+	if err := s.l.confined(b.Context); err != nil {
+		s.fail(maru.Invalid, err.Error(), maru.HintOf(err), s.contextKey()...)
+		return
+	}
 	switch {
 	case b.DockerfileInline != "":
 		return
@@ -115,6 +119,10 @@ func (s *service) contexts() map[string]string {
 				"make it a stage of the same Dockerfile, or build from its published image with "+imageContext+"NAME", at...)
 		case !isRemote(value) && !strings.HasPrefix(value, imageContext) && !isDir(value):
 			s.fail(maru.Invalid, fmt.Sprintf("there is no folder %s", s.l.shown(value)), "check the path: it is relative to the compose file's folder", at...)
+		case !isRemote(value) && !strings.HasPrefix(value, imageContext):
+			if err := s.l.confined(value); err != nil {
+				s.fail(maru.Invalid, err.Error(), maru.HintOf(err), at...)
+			}
 		}
 		contexts[name] = value
 	}

@@ -25,6 +25,10 @@ type Options struct {
 	// Dir is the folder to look from; default the working directory. Relative paths in the files are
 	// relative to the first file's folder, as in Docker Compose.
 	Dir string
+	// Root is the folder, absolute, that all files and build contexts have to be in, also by way of symbolic
+	// links, and no bind mount may be of: it is not the user's, but one that is laid out for a while. Empty:
+	// any folder.
+	Root string
 	// Stdin is read for the file "-".
 	Stdin io.Reader
 	// Profiles are the active profiles. Empty: those of COMPOSE_PROFILES.

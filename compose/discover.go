@@ -136,6 +136,10 @@ func (l *load) lookUp() []string {
 		if len(files) > 0 {
 			return files
 		}
+		if dir == l.o.Root {
+			l.fail(position{}, "", maru.Invalid, "there is no compose file", "write a compose.yaml")
+			return nil
+		}
 		if dir == filepath.Dir(dir) {
 			l.fail(position{}, "", maru.Invalid, "there is no compose file in "+l.dir+" or above it",
 				"write a compose.yaml, or name the file with -f FILE")

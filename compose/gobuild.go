@@ -26,12 +26,18 @@ func (s *service) goBuild(b *maru.Build) {
 			"write the folder of the main package, such as ./cmd/web", extensionKey, "go", "package")
 		return
 	}
+	root := sourceRoot(module)
+	for _, path := range []string{root, pkg, filepath.Join(module, "go.mod")} {
+		if err := s.l.confined(path); err != nil {
+			s.fail(maru.Invalid, err.Error(), maru.HintOf(err), s.contextKey()...)
+			return
+		}
+	}
 	if !hasGoFiles(pkg) {
 		s.fail(maru.Invalid, fmt.Sprintf("there is neither a Dockerfile nor a Go program in %s", s.l.shown(pkg)),
 			"write a Dockerfile, or name the folder of the main package: x-maru: {go: {package: ./cmd/web}}", s.contextKey()...)
 		return
 	}
-	root := sourceRoot(module)
 	rel, err := filepath.Rel(root, pkg)
 	if err != nil {
 		s.fail(maru.Invalid, err.Error(), "", s.contextKey()...)
@@ -100,10 +106,18 @@ func sourceRoot(module string) string {
 	return root
 }
 
+// readRegular reads a file that is one: no device that has no end.
+func readRegular(file string) ([]byte, error) {
+	if !isFile(file) {
+		return nil, os.ErrNotExist
+	}
+	return os.ReadFile(file)
+}
+
 // workspaceRoot gives the folder with a go.work that uses the module, in the same repository; "" without.
 func workspaceRoot(module string) string {
 	for dir := module; ; dir = filepath.Dir(dir) {
-		if data, err := os.ReadFile(filepath.Join(dir, "go.work")); err == nil {
+		if data, err := readRegular(filepath.Join(dir, "go.work")); err == nil {
 			work, err := modfile.ParseWork("go.work", data, nil)
 			if err != nil {
 				return ""

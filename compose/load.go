@@ -162,6 +162,9 @@ func (l *load) readFile(file string, limit int64) ([]byte, error) {
 		return data, nil
 	}
 	shown := l.shown(file)
+	if err := l.confined(file); err != nil {
+		return nil, err
+	}
 	info, err := os.Stat(file)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -181,6 +184,26 @@ func (l *load) readFile(file string, limit int64) ([]byte, error) {
 	}
 	l.contents[file], l.read[file] = data, true
 	return data, nil
+}
+
+// confined tells whether a path is where files may be, as Invalid if not. What does not exist passes.
+func (l *load) confined(path string) error {
+	if l.o.Root == "" {
+		return nil
+	}
+	root, err := filepath.EvalSymlinks(l.o.Root)
+	if err != nil {
+		return maru.Errorf(maru.Invalid, "%s can't be read: %w", l.shown(l.o.Root), unwrapPath(err))
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, os.ErrNotExist) && within(l.o.Root, path) {
+		return nil
+	}
+	if err != nil || !within(root, real) {
+		return maru.WithHint(maru.Errorf(maru.Invalid, "%s is not in the repository", l.shown(path)),
+			"only files of the repository are read here: put it there, or use a value, config or secret that is set on the server")
+	}
+	return nil
 }
 
 // unwrapPath takes the path out of the message of an error about a file, which names it already.

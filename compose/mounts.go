@@ -106,6 +106,9 @@ func (l *load) driverMount(key string, opts map[string]string, m *maru.Mount) {
 	switch {
 	case slices.Contains(options, "bind") && opts["device"] != "":
 		m.Kind, m.Source = maru.BindMount, absolute(l.project, opts["device"])
+		if err := l.lasting(m.Source); err != nil {
+			l.fail(at, path, maru.Invalid, err.Error(), maru.HintOf(err))
+		}
 		m.ReadOnly = m.ReadOnly || slices.Contains(options, "ro")
 	case opts["type"] == "tmpfs":
 		m.Kind, m.Source = maru.TmpfsMount, ""
@@ -116,6 +119,15 @@ func (l *load) driverMount(key string, opts map[string]string, m *maru.Mount) {
 		l.fail(at, path, maru.Unsupported, "Maru mounts no file systems by itself: volumes are folders of the machine, which it backs up and restores.",
 			"leave driver_opts out, or mount the file system on the host and bind its path")
 	}
+}
+
+// lasting tells whether a bind mount is of what stays when the files are gone that were loaded.
+func (l *load) lasting(source string) error {
+	if l.o.Root == "" || !within(l.o.Root, source) {
+		return nil
+	}
+	return maru.WithHint(maru.Errorf(maru.Invalid, "%s is in the repository, of which the server has no folder that stays", l.shown(source)),
+		"copy it into the image, or make it a config: configs: {name: {file: "+l.shown(source)+"}}")
 }
 
 func (s *service) bindMount(m *maru.Mount, v types.ServiceVolumeConfig, at []string) {
@@ -129,6 +141,10 @@ func (s *service) bindMount(m *maru.Mount, v types.ServiceVolumeConfig, at []str
 		return
 	}
 	m.Source = path.Clean(v.Source)
+	if err := s.l.lasting(m.Source); err != nil {
+		s.fail(maru.Invalid, err.Error(), maru.HintOf(err), at...)
+		return
+	}
 	s.l.bound[m.Source] = true
 	if strings.HasSuffix(m.Source, "/docker.sock") {
 		s.warn("Maru is not Docker: a program that manages containers through this socket does not see those of Maru.",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"net/http"
 	"time"
 
 	"github.com/marucloud/maru"
@@ -32,6 +33,8 @@ type Deps struct {
 	Backups      Backups       // optional
 	Processes    Processes     // optional
 	Certificates Certificates  // optional
+	Runs         Runs          // optional
+	Git          http.Handler  // of the paths below /git/; optional
 	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
 }
 
@@ -94,6 +97,20 @@ type Jobs interface {
 	Workload(ctx context.Context, service maru.ServiceID, release int, id string, command []string) (maru.Workload, error)
 	Images(ctx context.Context) ([]string, error)
 	SecretsInUse(ctx context.Context, scope maru.Scope) ([]maru.SecretVersion, error)
+}
+
+// Runs keeps what follows from pushes. By names who did it. A number of 0 is that of the newest run.
+type Runs interface {
+	// Runs lists those of a scope, whose empty parts match all, newest first.
+	Runs(ctx context.Context, scope maru.Scope) ([]maru.Run, error)
+	// Log gives what a run wrote, and with follow what it writes until it ends or waits for approval; NotFound.
+	Log(ctx context.Context, scope maru.Scope, number int, follow bool) (maru.Run, iter.Seq2[maru.RunLogLine, error], error)
+	// Retry makes a new run of the commit of one that is over; Conflict for one that is not.
+	Retry(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
+	// Cancel ends a run; Conflict once its rollout has begun.
+	Cancel(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
+	// Approve lets a run go on; Conflict for one that does not wait for it.
+	Approve(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
 }
 
 // Builder makes images from source.

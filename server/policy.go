@@ -57,6 +57,12 @@ var rules = map[string]rule{
 	maruv1connect.RouteServiceListRoutesProcedure:   {filter, maru.RoleRead},
 	maruv1connect.RouteServiceExplainRouteProcedure: {filter, maru.RoleRead},
 
+	maruv1connect.RunServiceListProcedure:    {filter, maru.RoleRead},
+	maruv1connect.RunServiceLogsProcedure:    {app, maru.RoleRead},
+	maruv1connect.RunServiceRetryProcedure:   {app, maru.RoleDeploy},
+	maruv1connect.RunServiceCancelProcedure:  {app, maru.RoleDeploy},
+	maruv1connect.RunServiceApproveProcedure: {app, maru.RoleDeploy},
+
 	maruv1connect.LogServiceLogsProcedure: {filter, maru.RoleRead},
 
 	maruv1connect.ExecServiceExecProcedure:    {app, maru.RoleDeploy},

@@ -10,6 +10,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -32,6 +34,8 @@ import (
 type rig struct {
 	t       testing.TB
 	socket  string
+	gateway string
+	server  *server.Server
 	world   *world
 	store   maru.Store
 	local   *client.Client // by the unix socket, as the server's own user
@@ -64,13 +68,21 @@ func start(t testing.TB) *rig {
 	r := &rig{t: t, world: newWorld(), store: memory.New(), log: &lockedBuffer{}, stopped: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	dir := t.TempDir()
-	s, err := server.New(server.Config{Data: dir, HTTPPort: 8080, HTTPSPort: 8443}, r.world.deps(r.store), log)
+	deps := r.world.deps(r.store)
+	deps.Git = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "git") })
+	s, err := server.New(server.Config{Data: dir, HTTPPort: 8080, HTTPSPort: 8443}, deps, log)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.server = s
 	socket := filepath.Join(dir, "s.sock")
 	r.socket = socket
 	inside, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.gateway = filepath.Join(dir, "g.sock")
+	behind, err := net.Listen("unix", r.gateway)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +95,7 @@ func start(t testing.TB) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	go func() {
-		r.stopped <- s.Serve(ctx, 5*time.Second, server.Door{Listener: inside},
+		r.stopped <- s.Serve(ctx, 5*time.Second, server.Door{Listener: inside}, server.Door{Listener: behind, Gateway: true},
 			server.Door{Listener: outside, TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}})
 	}()
 	t.Cleanup(func() {
@@ -93,6 +105,7 @@ func start(t testing.TB) *rig {
 		}
 		r.stopped <- nil
 		_ = inside.Close()
+		_ = behind.Close()
 		_ = outside.Close()
 	})
 	r.local = r.client(client.Options{Socket: socket})
@@ -107,6 +120,28 @@ func (r *rig) client(o client.Options) *client.Client {
 	}
 	r.t.Cleanup(c.Close)
 	return c
+}
+
+// behindGateway gives the answer to a request that the gateway passes on, or its status when that is no success.
+func (r *rig) behindGateway(path string) string {
+	r.t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", r.gateway)
+	}}
+	defer transport.CloseIdleConnections()
+	response, err := (&http.Client{Transport: transport}).Get("http://localhost" + path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Sprint(response.StatusCode)
+	}
+	return string(body)
 }
 
 // as gives a client with a new token.

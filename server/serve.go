@@ -18,6 +18,9 @@ import (
 type Door struct {
 	Listener net.Listener
 	TLS      *tls.Config
+	// Gateway says that the gateway connects here, for whoever asks it: nobody is known by the other end of the
+	// connection, and only what other programs than Maru's speak is served.
+	Gateway bool
 }
 
 // Times of connections.
@@ -41,7 +44,7 @@ func (s *Server) Serve(ctx context.Context, grace time.Duration, doors ...Door) 
 	active := &activity{changed: make(chan struct{}, 1), conns: map[net.Conn]bool{}}
 	h := &http.Server{
 		Handler:           s.lastAnswers(),
-		ConnContext:       s.ConnContext,
+		ConnContext:       s.connContext,
 		ConnState:         active.note,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
@@ -59,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, grace time.Duration, doors ...Door) 
 		stop := sockets.NewStopListener(door.Listener)
 		stops = append(stops, stop)
 		serving.Go(func() {
-			if err := serveDoor(h, stop, door.TLS); err != nil {
+			if err := serveDoor(h, stop, door); err != nil {
 				failed <- err
 			}
 		})
@@ -79,9 +82,12 @@ func (s *Server) Serve(ctx context.Context, grace time.Duration, doors ...Door) 
 	return err
 }
 
-func serveDoor(h *http.Server, listener net.Listener, config *tls.Config) error {
-	if config != nil {
-		config = config.Clone()
+func serveDoor(h *http.Server, listener net.Listener, door Door) error {
+	if door.Gateway {
+		listener = gatewayListener{listener}
+	}
+	if door.TLS != nil {
+		config := door.TLS.Clone()
 		config.NextProtos = []string{"h2", "http/1.1"}
 		listener = tls.NewListener(listener, config)
 	}
@@ -89,6 +95,28 @@ func serveDoor(h *http.Server, listener net.Listener, config *tls.Config) error 
 		return maru.Errorf(maru.Unavailable, "serve the API at %s: %w", listener.Addr(), err)
 	}
 	return nil
+}
+
+// gatewayListener marks connections of the gateway.
+type gatewayListener struct{ net.Listener }
+
+type gatewayConn struct{ net.Conn }
+
+func (l gatewayListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return gatewayConn{conn}, nil
+}
+
+type gatewayKey struct{}
+
+func (s *Server) connContext(ctx context.Context, conn net.Conn) context.Context {
+	if _, ok := conn.(gatewayConn); ok {
+		return context.WithValue(ctx, gatewayKey{}, true)
+	}
+	return s.ConnContext(ctx, conn)
 }
 
 // shutDown closes connections, those with requests on them last.
@@ -107,6 +135,10 @@ func (s *Server) lastAnswers() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.closing.Err() != nil {
 			w.Header().Set("Connection", "close")
+		}
+		if r.Context().Value(gatewayKey{}) != nil {
+			s.public.ServeHTTP(w, r)
+			return
 		}
 		s.handler.ServeHTTP(w, r)
 	})

@@ -56,6 +56,7 @@ type Server struct {
 	tokens  Tokens
 	sources *sources.Store
 	handler http.Handler
+	public  http.Handler // what the gateway leads here
 
 	unreleased sync.RWMutex // held for reading while there are images that no release uses yet
 
@@ -80,6 +81,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: log, deps: deps, tokens: deps.Tokens, sources: kept}
 	s.closing, s.close = context.WithCancelCause(context.Background())
+	s.public = s.outside()
 	s.handler = s.routes()
 	return s, nil
 }
@@ -104,6 +106,7 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.Handle(maruv1connect.NewAppServiceHandler(appService{s}, options...))
 	mux.Handle(maruv1connect.NewRouteServiceHandler(routeService{s}, options...))
+	mux.Handle(maruv1connect.NewRunServiceHandler(runService{s}, options...))
 	mux.Handle(maruv1connect.NewLogServiceHandler(logService{s}, options...))
 	mux.Handle(maruv1connect.NewExecServiceHandler(execService{s}, options...))
 	mux.Handle(maruv1connect.NewImageServiceHandler(imageService{s}, options...))
@@ -115,5 +118,15 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(maruv1connect.NewCertificateServiceHandler(certificateService{s}, options...))
 	mux.Handle(maruv1connect.NewSourceServiceHandler(sourceService{s}, options...))
 	mux.Handle(maruv1connect.NewSystemServiceHandler(systemService{s}, options...))
+	mux.Handle("/git/", s.public)
+	return mux
+}
+
+// outside serves what other programs than Maru's speak, each with credentials of its own.
+func (s *Server) outside() http.Handler {
+	mux := http.NewServeMux()
+	if s.deps.Git != nil {
+		mux.Handle("/git/", s.deps.Git)
+	}
 	return mux
 }

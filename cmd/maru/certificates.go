@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -99,6 +101,10 @@ func (c *certificates) inForce(ctx context.Context) ([]maru.Certificate, error) 
 // local gives the hosts that need a certificate of the local authority.
 func (c *certificates) local(hosts map[string]maru.Scope, kept []certificate.One, now time.Time) []string {
 	local := []string{"*.localhost", "localhost"}
+	hosts = maps.Clone(hosts)
+	if host, err := os.Hostname(); err == nil {
+		hosts[strings.ToLower(host)] = maru.Scope{} // the server's own routes
+	}
 	for host := range hosts {
 		covered := slices.ContainsFunc(kept, func(o certificate.One) bool { return o.Covers(host, now) })
 		if !covered && !slices.Contains(local, host) && c.authority.Permits(host) == nil {

@@ -21,6 +21,8 @@ import (
 	"github.com/marucloud/maru/access/token"
 	"github.com/marucloud/maru/control"
 	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/delivery/run"
+	"github.com/marucloud/maru/delivery/source"
 	"github.com/marucloud/maru/engine/remote"
 	"github.com/marucloud/maru/internal/backup"
 	"github.com/marucloud/maru/internal/diskguard"
@@ -52,6 +54,8 @@ type controlPlane struct {
 	certificates *certificates
 	engine       *remote.Client
 	publisher    *stream.Publisher
+	repositories *source.Repositories
+	runs         *run.Runs
 	control      *control.Controller
 	server       *server.Server
 }
@@ -66,6 +70,9 @@ func runServer(ctx context.Context, p *platform) error {
 		if listeners[name], err = parent.Listener(name); err != nil {
 			return err
 		}
+	}
+	if listeners["gateway"], err = parent.Listener("gateway"); err != nil {
+		listeners["gateway"] = nil // a supervisor from before there was one
 	}
 	plane, err := newControlPlane(ctx, p)
 	if err != nil {
@@ -110,16 +117,22 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.newRuns(data); err != nil {
+		return nil, err
+	}
+	tokens := token.New(c.store)
 	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
 		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Traffic: c.control,
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())},
-		Tokens:  token.New(c.store), Grants: grant.New(c.store), Secrets: vault,
+		Tokens:  tokens, Grants: grant.New(c.store), Secrets: vault,
 		Processes:    processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
 		Backups:      backups{c.backups(data)},
 		Certificates: c.certificates,
 		Authority:    c.authority.RootPEM,
+		Runs:         c.runs,
+		Git:          source.NewHandler(c.repositories, tokens, c.runs),
 	}, c.log)
 	return c, err
 }
@@ -163,11 +176,21 @@ func portOf(address string) uint16 {
 }
 
 func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Parent, listeners map[string]net.Listener) error {
+	if err := c.runs.Reconcile(ctx); err != nil {
+		return err
+	}
+	if listeners["gateway"] != nil {
+		c.publisher.Set(ownRoutes(p))
+	} else {
+		c.log.Warn("the gateway leads nothing to the server, such as git push: the supervisor is of an older version", "do", "restart maru start, or maru.target")
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.control.Run(ctx) })
 	group.Go(func() error { return c.server.Run(ctx) })
 	group.Go(func() error { return stream.NewServer(c.publisher, c.log).Run(ctx, listeners["traffic"]) })
 	group.Go(func() error { return c.followEngine(ctx) })
+	group.Go(func() error { return c.repositories.Run(ctx) })
+	group.Go(func() error { return c.runs.Run(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	if c.certificates.acme != nil {
 		group.Go(func() error { return c.certificates.acme.Run(ctx) })
@@ -183,7 +206,7 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 // followEngine tells the engine what the proxies are told, for balancing and policy in the kernel.
 func (c *controlPlane) followEngine(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := c.publisher.Follow(ctx, c.engine)
+		err := c.publisher.Follow(ctx, withoutOwn{c.engine})
 		if ctx.Err() == nil && maru.KindOf(err) != maru.Unavailable {
 			c.log.Warn("the engine did not take a traffic update", "error", err)
 		}
@@ -210,5 +233,9 @@ func (c *controlPlane) serveAPI(ctx context.Context, listeners map[string]net.Li
 	if err != nil {
 		return err
 	}
-	return c.server.Serve(ctx, serverGrace, server.Door{Listener: listeners["api"]}, server.Door{Listener: listeners["api-tls"], TLS: config})
+	doors := []server.Door{{Listener: listeners["api"]}, {Listener: listeners["api-tls"], TLS: config}}
+	if listeners["gateway"] != nil {
+		doors = append(doors, server.Door{Listener: listeners["gateway"], Gateway: true})
+	}
+	return c.server.Serve(ctx, serverGrace, doors...)
 }

@@ -107,6 +107,7 @@ func processes(p *platform) ([]supervisor.Spec, error) {
 			{Name: "api", Network: "unix", Address: p.layout.ServerSocket(), Mode: 0o666},
 			{Name: "api-tls", Network: "tcp", Address: p.api},
 			{Name: "traffic", Network: "unix", Address: p.layout.TrafficSocket(), Mode: 0o660, GID: gid},
+			{Name: "gateway", Network: "unix", Address: p.layout.GatewaySocket(), Mode: 0o660, GID: gid},
 		}},
 		{Name: "proxy", Command: run("proxy"), UID: uid, GID: gid, Overlap: true, Sockets: proxySockets(p, ranges), Folder: p.layout.ProxyData(), Grace: 10 * time.Minute},
 		{Name: "builder", Command: run("builder"), OnDemand: true, Sockets: []supervisor.Socket{

@@ -31,6 +31,9 @@ func (l Layout) ServerSocket() string { return filepath.Join(l.Run, "server.sock
 // TrafficSocket is where the server streams traffic state to the proxy, in a folder that the proxy's user may enter.
 func (l Layout) TrafficSocket() string { return filepath.Join(l.Run, "traffic", "traffic.sock") }
 
+// GatewaySocket is where the gateway leads requests that are for the server, in the same folder.
+func (l Layout) GatewaySocket() string { return filepath.Join(l.Run, "traffic", "gateway.sock") }
+
 // RuntimeSocket is where the engine listens for the server.
 func (l Layout) RuntimeSocket() string { return filepath.Join(l.Run, "runtime.sock") }
 

@@ -40,12 +40,12 @@ const dialTimeout = 5 * time.Second
 
 // Error says that an endpoint could not be connected to: nothing was sent.
 type Error struct {
-	Address netip.AddrPort
+	Address string
 	err     error
 }
 
 // Error gives the reason in the words of the system.
-func (e *Error) Error() string { return e.Address.String() + ": " + Reason(e.err) }
+func (e *Error) Error() string { return e.Address + ": " + Reason(e.err) }
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.err }
@@ -67,7 +67,11 @@ func Reason(err error) string {
 // that refuses at one of them may listen at the other only. The error is an [Error], or ctx's.
 func (c *Connector) Dial(ctx context.Context, ep *table.Endpoint, port uint16) (net.Conn, error) {
 	at := ep.Address(port)
-	conn, err := c.dialer.DialContext(ctx, "tcp", at.String())
+	network, address := "tcp", at.String()
+	if ep.Socket != "" {
+		network, address = "unix", ep.Socket
+	}
+	conn, err := c.dialer.DialContext(ctx, network, address)
 	if err != nil && errors.Is(err, syscall.ECONNREFUSED) && at.Addr().Is4() && ep.Addresses.V6.IsValid() {
 		conn, err = c.dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(ep.Addresses.V6, port).String())
 	}
@@ -76,7 +80,7 @@ func (c *Connector) Dial(ctx context.Context, ep *table.Endpoint, port uint16) (
 			return nil, context.Cause(ctx)
 		}
 		ep.Failed(time.Now())
-		return nil, &Error{at, err}
+		return nil, &Error{address, err}
 	}
 	ep.Connected(time.Now())
 	return conn, nil

@@ -12,11 +12,16 @@ import (
 
 // Raw gives the socket beneath a connection, or nil where there is none to be had.
 func Raw(c net.Conn) syscall.RawConn {
-	tcp, ok := Beneath(c).(*net.TCPConn)
-	if !ok {
+	var conn syscall.Conn
+	switch c := Beneath(c).(type) {
+	case *net.TCPConn:
+		conn = c
+	case *net.UnixConn:
+		conn = c
+	default:
 		return nil
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil
 	}

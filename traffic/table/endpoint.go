@@ -23,6 +23,7 @@ type Endpoint struct {
 	Instance  string
 	Release   int
 	Addresses maru.Addresses
+	Socket    string // is connected to instead of Addresses, whatever the port; "": Addresses
 
 	ready    atomic.Bool
 	draining atomic.Bool

@@ -111,8 +111,8 @@ func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*
 	}
 	for _, t := range traffic.Endpoints {
 		e := before[t.Instance]
-		if e == nil || e.Addresses != t.Addresses || e.Release != t.Release {
-			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, key: balance.Key(t.Instance), idle: idle}
+		if e == nil || e.Addresses != t.Addresses || e.Socket != t.Socket || e.Release != t.Release {
+			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, Socket: t.Socket, key: balance.Key(t.Instance), idle: idle}
 			fresh = append(fresh, e)
 		} else {
 			delete(before, t.Instance)

@@ -1,0 +1,466 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/delivery/source"
+	"github.com/marucloud/maru/store/memory"
+)
+
+var (
+	shop       = maru.RepositoryID{Project: "default", App: "shop"}
+	production = shop.In("production")
+	ann        = maru.Token{Name: "ann", Role: maru.RoleDeploy}
+)
+
+// world is everything around runs: repositories and a deployer, in memory.
+type world struct {
+	mu       sync.Mutex
+	branches map[string]string
+	standard string
+	policy   map[string]maru.EnvironmentPolicy
+	deployed []string // commits, as their releases are made
+	rollouts int
+	release  func(ctx context.Context, run maru.Run) error
+	follow   func(ctx context.Context, run maru.Run) error
+	load     error
+}
+
+func (w *world) List() []maru.RepositoryID { return []maru.RepositoryID{shop} }
+
+func (w *world) Branches(context.Context, maru.RepositoryID) (map[string]string, string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.branches), w.standard, nil
+}
+
+func (w *world) SetDefault(_ context.Context, _ maru.RepositoryID, branch string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.standard = branch
+	return nil
+}
+
+func (w *world) Checkout(context.Context, maru.RepositoryID, string) (source.Checkout, error) {
+	return source.Checkout{Notes: []string{"a submodule is missing"}}, nil
+}
+
+func (w *world) Subject(_ context.Context, _ maru.RepositoryID, commit string) string {
+	return "subject of " + commit
+}
+
+func (w *world) Load(context.Context, string, maru.Scope) (Loaded, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Loaded{App: maru.App{Name: "shop", Environments: w.policy}}, w.load
+}
+
+func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
+	tell(maru.RunLogLine{Service: "web", Output: true, Text: "building " + run.Commit})
+	w.mu.Lock()
+	release := w.release
+	w.mu.Unlock()
+	if release != nil {
+		if err := release(ctx, run); err != nil {
+			return 0, err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.deployed); n > 0 && w.deployed[n-1] == run.Commit {
+		return 0, nil
+	}
+	w.deployed = append(w.deployed, run.Commit)
+	w.rollouts++
+	return w.rollouts, nil
+}
+
+func (w *world) Follow(ctx context.Context, run maru.Run, _ int, tell func(maru.RunLogLine)) error {
+	w.mu.Lock()
+	follow := w.follow
+	w.mu.Unlock()
+	if follow != nil {
+		return follow(ctx, run)
+	}
+	tell(maru.RunLogLine{Text: "serving"})
+	return nil
+}
+
+// rig is one life after the other of a process that keeps runs.
+type rig struct {
+	*world
+	t      *testing.T
+	store  maru.Store
+	folder string
+	runs   *Runs
+	stop   func()
+	pushes int
+}
+
+func begin(t *testing.T) *rig {
+	r := &rig{t: t, world: &world{branches: map[string]string{}, standard: "main"}, store: memory.New(), folder: t.TempDir()}
+	r.start()
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	runs, err := New(Config{Folder: r.folder, Kept: 5}, r.store, r.world, r.world, slog.New(slog.NewTextHandler(r.t.Output(), nil)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := runs.Reconcile(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- runs.Run(ctx) }()
+	r.runs = runs
+	r.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Error(err)
+		}
+		r.stop = func() {}
+	}
+}
+
+// admit is what happens of a push before git moves the refs.
+func (r *rig) admit(branch, commit string, by maru.Token, options ...string) (maru.Push, error) {
+	r.pushes++
+	push := maru.Push{ID: fmt.Sprint("push", r.pushes), Repository: shop, By: by, Options: options, Updates: []maru.RefUpdate{{Ref: "refs/heads/" + branch, Old: r.branches[branch], New: commit}}}
+	_, err := r.runs.Admit(r.t.Context(), push)
+	return push, err
+}
+
+func (r *rig) move(branch, commit string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.branches[branch] = commit
+}
+
+// push gives what somebody who pushes sees, and how that ends.
+func (r *rig) push(branch, commit string, options ...string) (string, error) {
+	r.t.Helper()
+	follow, err := r.received(branch, commit, options...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var shown []string
+	err = follow(r.t.Context(), func(line string) { shown = append(shown, line) })
+	return strings.Join(shown, "\n"), err
+}
+
+func (r *rig) received(branch, commit string, options ...string) (func(context.Context, func(string)) error, error) {
+	push, err := r.admit(branch, commit, ann, options...)
+	if err != nil {
+		return nil, err
+	}
+	r.move(branch, commit)
+	return r.runs.Received(r.t.Context(), push)
+}
+
+// phases gives those of the runs in production, oldest first.
+func (r *rig) phases() string {
+	r.t.Helper()
+	all, err := r.runs.list(r.t.Context(), production.String()+"/")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var words []string
+	for _, run := range all {
+		words = append(words, string(run.Phase))
+	}
+	return strings.Join(words, " ")
+}
+
+func (r *rig) until(want string) {
+	r.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for r.phases() != want {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			r.t.Fatalf("the runs are %q, want %q", r.phases(), want)
+		}
+	}
+}
+
+// gate holds what is let through by its name.
+type gate struct {
+	mu   sync.Mutex
+	open map[string]chan struct{}
+}
+
+func (g *gate) at(name string) chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		g.open = map[string]chan struct{}{}
+	}
+	if g.open[name] == nil {
+		g.open[name] = make(chan struct{})
+	}
+	return g.open[name]
+}
+
+func (g *gate) wait(ctx context.Context, run maru.Run) error {
+	select {
+	case <-g.at(run.Commit):
+		return nil
+	case <-ctx.Done():
+		return maru.Errorf(maru.Interrupted, "held: %w", context.Cause(ctx))
+	}
+}
+
+func TestPushBecomesARun(t *testing.T) {
+	r := begin(t)
+	shown, err := r.push("main", "c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"run 1 of shop is queued", "run 1 of shop: c1 of main goes to production, by ann", "note: a submodule is missing", "web | building c1", "rollout 1", "serving"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("it does not show %q:\n%s", want, shown)
+		}
+	}
+	all, err := r.runs.Runs(t.Context(), maru.Scope{})
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if run := all[0]; run.Phase != maru.RunSucceeded || run.Message != "subject of c1" || run.By != "ann" || run.Rollout != 1 || run.Ended.IsZero() || run.Branch != "main" {
+		t.Errorf("the run is %+v", run)
+	}
+	if shown, err := r.push("fix", "c2"); err != nil || !strings.Contains(shown, "fix is kept. It is deployed nowhere") {
+		t.Errorf("%q, %v", shown, err)
+	}
+	if shown, err := r.push("main", "c3", "skip"); err != nil || !strings.Contains(shown, "nothing follows from it") {
+		t.Errorf("%q, %v", shown, err)
+	}
+	if _, err := r.admit("main", "c4", ann, "speed=high"); maru.KindOf(err) != maru.Invalid {
+		t.Errorf("an option that is unknown: %v", err)
+	}
+	if r.phases() != "succeeded" {
+		t.Errorf("the runs are %s", r.phases())
+	}
+	// A repository that was made anew, as after a restore, has nothing that was seen.
+	delete(r.branches, "main")
+	delete(r.branches, "fix")
+	if _, err := r.push("main", "c3"); err != nil {
+		t.Error(err)
+	}
+	if r.phases() != "succeeded succeeded" {
+		t.Errorf("the runs are %s", r.phases())
+	}
+	if events, _, err := r.store.List(t.Context(), "event", production.String()+"/"); err != nil || len(events) != 2 || !strings.Contains(string(events[0].Data), "run 1 (c1 of main): succeeded") {
+		t.Errorf("the events are %v %v", events, err)
+	}
+	if left, _, err := r.store.List(t.Context(), kindPush, ""); err != nil || len(left) != 0 {
+		t.Errorf("pushes are kept: %v %v", left, err)
+	}
+}
+
+func TestHowRunsEnd(t *testing.T) {
+	r := begin(t)
+	r.world.load = maru.WithHint(maru.Errorf(maru.Invalid, "compose.yaml:3:5: there is no key imaje\ncompose.yaml:4:5: nor this"), "write image")
+	shown, err := r.push("main", "c1")
+	if maru.KindOf(err) != maru.Conflict || !strings.Contains(err.Error(), "run 1 of shop failed") || maru.HintOf(err) != "write image" {
+		t.Errorf("%v", err)
+	}
+	if !strings.Contains(shown, "error: compose.yaml:3:5: there is no key imaje\nerror: compose.yaml:4:5: nor this") {
+		t.Errorf("it shows %s", shown)
+	}
+	r.world.load = nil
+	r.follow = func(context.Context, maru.Run) error { return maru.Errorf(maru.RolledBack, "web is not ready") }
+	if _, err := r.push("main", "c2"); maru.KindOf(err) != maru.RolledBack {
+		t.Errorf("%v", err)
+	}
+	r.follow = nil
+	if run, err := r.runs.Retry(t.Context(), production, 1, "bob"); err != nil || run.Number != 3 || run.Of != 1 || run.By != "bob" || run.Commit != "c1" {
+		t.Errorf("%+v, %v", run, err)
+	}
+	r.until("failed rolled-back succeeded")
+	if _, err := r.runs.Approve(t.Context(), production, 0, "bob"); maru.KindOf(err) != maru.Conflict {
+		t.Errorf("approve what is over: %v", err)
+	}
+	if _, err := r.runs.Cancel(t.Context(), production, 0, "bob"); maru.KindOf(err) != maru.Conflict {
+		t.Errorf("cancel what is over: %v", err)
+	}
+	if _, err := r.runs.Retry(t.Context(), production, 99, "bob"); maru.KindOf(err) != maru.NotFound {
+		t.Errorf("retry what is not there: %v", err)
+	}
+}
+
+func TestOneAfterTheOther(t *testing.T) {
+	r := begin(t)
+	var g gate
+	r.release = g.wait
+	var ends []func(context.Context, func(string)) error
+	for i := range 4 {
+		follow, err := r.received("main", fmt.Sprint("c", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, follow)
+		if i == 0 {
+			r.until("building")
+		}
+	}
+	r.until("building superseded superseded queued")
+	if err := ends[1](t.Context(), func(string) {}); maru.KindOf(err) != maru.Conflict || !strings.Contains(err.Error(), "run 2 of shop was given up: run 3 is newer") {
+		t.Errorf("one that was given up: %v", err)
+	}
+	if _, err := r.runs.Cancel(t.Context(), production, 4, "bob"); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.runs.Cancel(t.Context(), production, 1, "bob"); err != nil {
+		t.Error(err)
+	}
+	r.until("cancelled superseded superseded cancelled")
+	if err := ends[0](t.Context(), func(string) {}); maru.KindOf(err) != maru.Conflict || !strings.Contains(err.Error(), "was cancelled: by bob") {
+		t.Errorf("one that was cancelled: %v", err)
+	}
+	close(g.at("c9"))
+	if _, err := r.push("main", "c9"); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(r.deployed, []string{"c9"}) {
+		t.Errorf("deployed %v", r.deployed)
+	}
+	for i := 10; i < 15; i++ {
+		close(g.at(fmt.Sprint("c", i)))
+		if _, err := r.push("main", fmt.Sprint("c", i)); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := strings.Fields(r.phases()); len(got) > 6 {
+		t.Errorf("%d runs are kept", len(got))
+	}
+}
+
+func TestApproval(t *testing.T) {
+	r := begin(t)
+	r.policy = map[string]maru.EnvironmentPolicy{"production": {Branch: "main", Deploy: "manual"}, "staging": {Branch: "develop"}}
+	shown, err := r.push("main", "c1")
+	if err != nil || !strings.Contains(shown, "waits for approval: maru approve 1 --env production") {
+		t.Errorf("%q, %v", shown, err)
+	}
+	r.until("waiting")
+	run, err := r.runs.Approve(t.Context(), production, 0, "bob")
+	if err != nil || run.ApprovedBy != "bob" || run.Approved.IsZero() {
+		t.Errorf("%+v, %v", run, err)
+	}
+	r.until("succeeded")
+	staging := maru.Token{Name: "stage", Role: maru.RoleDeploy, Scope: shop.In("staging")}
+	if _, err := r.admit("main", "c2", staging); maru.KindOf(err) != maru.Denied {
+		t.Errorf("a token for another environment: %v", err)
+	}
+	if _, err := r.admit("develop", "c2", staging, "environment=production"); maru.KindOf(err) != maru.Denied {
+		t.Errorf("a token that asks for another environment: %v", err)
+	}
+	if _, err := r.admit("develop", "c2", staging); err != nil {
+		t.Errorf("a token for this environment: %v", err)
+	}
+	// A file that can't be read leaves the policy as it was.
+	r.world.load = errors.New("no such key")
+	if shown, _ := r.push("main", "c3"); !strings.Contains(shown, "waits for approval") {
+		t.Errorf("it shows %q", shown)
+	}
+}
+
+// TestLives ends the process at each point of a run, and looks that the next one goes on.
+func TestLives(t *testing.T) {
+	for name, c := range map[string]func(r *rig){
+		"admitted, and git has not moved the ref": func(r *rig) {
+			if _, err := r.admit("main", "c0", ann); err != nil {
+				r.t.Fatal(err)
+			}
+			r.stop()
+			r.start()
+			if r.phases() != "" {
+				r.t.Errorf("the runs are %s", r.phases())
+			}
+			if _, err := r.push("main", "c1"); err != nil {
+				r.t.Error(err)
+			}
+		},
+		"moved, and not recorded": func(r *rig) {
+			if _, err := r.admit("main", "c1", ann); err != nil {
+				r.t.Fatal(err)
+			}
+			r.stop()
+			r.move("main", "c1")
+			r.start()
+		},
+		"recorded, and not begun": func(r *rig) {
+			r.stop()
+			if _, err := r.received("main", "c1"); err != nil {
+				r.t.Fatal(err)
+			}
+			r.start()
+		},
+		"building": func(r *rig) {
+			var g gate
+			r.release = g.wait
+			follow, err := r.received("main", "c1")
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			r.until("building")
+			r.stop()
+			if err := follow(r.t.Context(), func(string) {}); maru.KindOf(err) != maru.Unavailable {
+				r.t.Errorf("who follows is told %v", err)
+			}
+			r.release = nil
+			r.start()
+		},
+		"deploying": func(r *rig) {
+			var g gate
+			r.follow = g.wait
+			if _, err := r.received("main", "c1"); err != nil {
+				r.t.Fatal(err)
+			}
+			r.until("deploying")
+			if _, err := r.runs.Cancel(r.t.Context(), production, 1, "bob"); maru.KindOf(err) != maru.Conflict {
+				r.t.Errorf("cancel what is deploying: %v", err)
+			}
+			r.stop()
+			r.follow = nil
+			r.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := begin(t)
+			c(r)
+			r.until("succeeded")
+			if !slices.Equal(r.deployed, []string{"c1"}) {
+				t.Errorf("deployed %v", r.deployed)
+			}
+			all, err := r.runs.Runs(t.Context(), production)
+			if err != nil || len(all) != 1 || all[0].By != "ann" {
+				t.Errorf("the runs are %+v, %v", all, err)
+			}
+		})
+	}
+}
+
+func FuzzDecodeLine(f *testing.F) {
+	f.Add(`{"time":"2026-11-30T00:00:00Z","service":"web","output":true,"text":"a"}`)
+	f.Add(`{"time":"2026-11-30T00:0`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if line, ok := decodeLine([]byte(text)); ok && line.Time.IsZero() {
+			t.Error("a line without a time")
+		}
+	})
+}

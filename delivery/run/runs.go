@@ -1,0 +1,199 @@
+package run
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/delivery/source"
+)
+
+// Config tunes Runs. The zero value of a field is its default.
+type Config struct {
+	Folder   string // of the logs, absolute; required
+	Parallel int    // runs at once, each of another app or environment; default 4
+	Kept     int    // runs of an app in an environment that are kept; default 200
+	MaxLog   int64  // longest log, bytes; default 16 MiB
+}
+
+// Validate tells what is wrong with the configuration, as Invalid.
+func (c Config) Validate() error {
+	if c.Folder == "" {
+		return maru.Errorf(maru.Invalid, "the folder of the runs' logs is missing")
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.Parallel <= 0 {
+		c.Parallel = 4
+	}
+	if c.Kept <= 0 {
+		c.Kept = 200
+	}
+	if c.MaxLog <= 0 {
+		c.MaxLog = 16 << 20
+	}
+	return c
+}
+
+// Repositories have the commits.
+type Repositories interface {
+	List() []maru.RepositoryID
+	Branches(ctx context.Context, id maru.RepositoryID) (branches map[string]string, standard string, err error)
+	SetDefault(ctx context.Context, id maru.RepositoryID, branch string) error
+	Checkout(ctx context.Context, id maru.RepositoryID, commit string) (source.Checkout, error)
+	Subject(ctx context.Context, id maru.RepositoryID, commit string) string
+}
+
+// Loaded is an app as the compose file of a commit has it.
+type Loaded struct {
+	App          maru.App
+	Warnings     []string
+	Secrets      map[string][]byte            // values that came with the file, by key in App.Secrets
+	BuildSecrets map[string]map[string][]byte // by service and ID
+}
+
+// Deployer reads compose files and deploys. Its methods end with ctx, and may be called again after they did.
+type Deployer interface {
+	// Load reads the compose file in a folder, and no file that is not below it.
+	Load(ctx context.Context, folder string, scope maru.Scope) (Loaded, error)
+	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
+	// While a rollout to the same state is under way it is that one.
+	Release(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)
+	// Follow tells how a rollout goes until it ended well; an error of kind RolledBack: what ran before runs again.
+	Follow(ctx context.Context, run maru.Run, rollout int, tell func(maru.RunLogLine)) error
+}
+
+// Runs keeps runs and carries them out. It is safe for concurrent use.
+type Runs struct {
+	cfg          Config
+	store        maru.Store
+	repositories Repositories
+	deployer     Deployer
+	logs         *logs
+	log          *slog.Logger
+
+	closing context.Context // ended: nothing is followed any more
+	close   context.CancelCauseFunc
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	working map[maru.Scope]*work
+}
+
+// work is the run of a scope that is carried out.
+type work struct {
+	number int
+	cancel context.CancelCauseFunc
+}
+
+// errRestarting is why following ends with the process.
+var errRestarting = maru.Errorf(maru.Unavailable, "the server is restarting")
+
+// New makes Runs. Nothing is carried out before [Runs.Run].
+func New(cfg Config, store maru.Store, repositories Repositories, deployer Deployer, log *slog.Logger) (*Runs, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	r := &Runs{
+		cfg: cfg, store: store, repositories: repositories, deployer: deployer, log: log,
+		logs: newLogs(cfg.Folder, cfg.MaxLog), wake: make(chan struct{}, 1), working: map[maru.Scope]*work{},
+	}
+	r.closing, r.close = context.WithCancelCause(context.Background())
+	return r, nil
+}
+
+// Run carries runs out until ctx ends. Those that are under way then are gone on with by the next process.
+func (r *Runs) Run(ctx context.Context) error {
+	defer r.close(errRestarting)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	for {
+		if err := r.begin(ctx, &workers); err != nil && ctx.Err() == nil {
+			r.log.Error("runs can't be read; trying again", "error", err)
+			if !pause(ctx, time.Second) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		}
+	}
+}
+
+// pause waits; false: ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// more has what waits looked at again.
+func (r *Runs) more() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// begin starts a worker for each scope that has something to do and none at work.
+func (r *Runs) begin(ctx context.Context, workers *sync.WaitGroup) error {
+	waiting, err := r.next(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, run := range waiting {
+		if r.working[run.Scope] != nil || len(r.working) >= r.cfg.Parallel {
+			continue
+		}
+		working, cancel := context.WithCancelCause(ctx)
+		r.working[run.Scope] = &work{run.Number, cancel}
+		workers.Go(func() {
+			r.carryOut(working, run)
+			cancel(nil)
+			r.mu.Lock()
+			delete(r.working, run.Scope)
+			r.mu.Unlock()
+			r.more()
+		})
+	}
+	return nil
+}
+
+// next gives, for each scope, the run to carry out: one that was begun, else the newest that is queued.
+func (r *Runs) next(ctx context.Context) ([]maru.Run, error) {
+	all, err := r.list(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	byScope := map[maru.Scope]int{}
+	var chosen []maru.Run
+	for _, run := range all { // by scope, oldest first
+		if run.Phase.Final() || run.Phase == maru.RunWaiting {
+			continue
+		}
+		i, known := byScope[run.Scope]
+		switch {
+		case !known:
+			byScope[run.Scope] = len(chosen)
+			chosen = append(chosen, run)
+		case chosen[i].Phase == maru.RunQueued:
+			chosen[i] = run
+		}
+	}
+	return chosen, nil
+}

@@ -1,0 +1,136 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// errCancelled is the cause of the end of a run's context when people ended it.
+var errCancelled = errors.New("it was cancelled")
+
+// carryOut does what is left of a run. When ctx ends for another reason than a cancellation the run stays as
+// it is, for the next process.
+func (r *Runs) carryOut(ctx context.Context, run maru.Run) {
+	log := r.logs.open(run.Scope, run.Number)
+	defer func() {
+		if err := log.close(); err != nil {
+			r.log.Warn("the log of a run is not complete", "run", run.Number, "app", run.Scope.String(), "error", err)
+		}
+	}()
+	say := func(format string, args ...any) { log.add(maru.RunLogLine{Text: fmt.Sprintf(format, args...)}) }
+	err := r.steps(ctx, &run, log, say)
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
+		return
+	}
+	if ctx.Err() != nil {
+		err = errCancelled
+	}
+	r.end(context.WithoutCancel(ctx), run, err, say)
+}
+
+func (r *Runs) steps(ctx context.Context, run *maru.Run, log *logWriter, say func(string, ...any)) error {
+	if run.Phase != maru.RunDeploying {
+		rollout, err := r.build(ctx, run, log, say)
+		if err != nil {
+			return err
+		}
+		if rollout == 0 {
+			say("nothing changed: %s runs this already", run.Scope.App)
+			return nil
+		}
+		if err := r.enter(ctx, run, maru.RunDeploying, func(now *maru.Run) { now.Rollout = rollout }); err != nil {
+			return err
+		}
+		say("rollout %d", rollout)
+	} else {
+		say("the server was restarted: rollout %d goes on", run.Rollout)
+	}
+	return r.deployer.Follow(ctx, *run, run.Rollout, log.add)
+}
+
+// enter moves the run to a phase that is not final, unless somebody ended it meanwhile.
+func (r *Runs) enter(ctx context.Context, run *maru.Run, phase maru.RunPhase, also func(*maru.Run)) error {
+	changed, err := r.change(ctx, run.Scope, run.Number, func(now *maru.Run) error {
+		if now.Phase.Final() {
+			return maru.Errorf(maru.Conflict, "run %d is %s", now.Number, now.Phase)
+		}
+		now.Phase = phase
+		also(now)
+		return nil
+	})
+	if err == nil {
+		*run = changed
+	}
+	return err
+}
+
+// build makes a rollout of the run's commit.
+func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say func(string, ...any)) (rollout int, err error) {
+	again := run.Phase == maru.RunBuilding
+	if err := r.enter(ctx, run, maru.RunBuilding, func(now *maru.Run) { now.Started = time.Now().UTC() }); err != nil {
+		return 0, err
+	}
+	if again {
+		say("the server was restarted: the run begins again")
+	}
+	say("run %d of %s: %.12s of %s goes to %s, by %s", run.Number, run.Scope.App, run.Commit, run.Branch, run.Scope.Environment, run.By)
+	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
+	checkout, err := r.repositories.Checkout(ctx, id, run.Commit)
+	if err != nil {
+		return 0, err
+	}
+	defer checkout.Close()
+	for _, note := range checkout.Notes {
+		say("note: %s", note)
+	}
+	loaded, err := r.deployer.Load(ctx, checkout.Dir, run.Scope)
+	if err != nil {
+		return 0, err
+	}
+	for _, warning := range loaded.Warnings {
+		say("warning: %s", warning)
+	}
+	return r.deployer.Release(ctx, *run, checkout.Dir, loaded, log.add)
+}
+
+// end writes down how the run ended. The log is complete before that shows.
+func (r *Runs) end(ctx context.Context, run maru.Run, err error, say func(string, ...any)) {
+	phase := maru.RunSucceeded
+	switch {
+	case errors.Is(err, errCancelled):
+		return // who cancelled it wrote that down
+	case maru.KindOf(err) == maru.RolledBack:
+		phase = maru.RunRolledBack
+	case err != nil:
+		phase = maru.RunFailed
+	}
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			say("error: %s", strings.TrimRight(line, "\n"))
+		}
+	}
+	for {
+		_, failed := r.change(ctx, run.Scope, run.Number, func(now *maru.Run) error {
+			if now.Phase.Final() {
+				return maru.Errorf(maru.Conflict, "run %d is %s", now.Number, now.Phase)
+			}
+			now.Phase, now.Ended = phase, time.Now().UTC()
+			if err != nil {
+				now.Reason, now.Hint = err.Error(), maru.HintOf(err)
+			}
+			return nil
+		})
+		if failed == nil || maru.KindOf(failed) == maru.Conflict || maru.KindOf(failed) == maru.NotFound {
+			return
+		}
+		r.log.Error("how a run ended can't be stored; trying again", "run", run.Number, "app", run.Scope.String(), "error", failed)
+		if r.closing.Err() != nil || !pause(r.closing, time.Second) {
+			return
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package source
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/marucloud/maru"
+)
+
+// receive answers git push. The refs are moved by git; what follows is made durable before the client is
+// told that they were, and then told about in the same answer. A client that leaves changes nothing.
+func (c *call) receive() error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	request, err := readPush(body)
+	if err != nil {
+		return err
+	}
+	push := maru.Push{ID: rand.Text(), Repository: c.id, Updates: request.updates, Options: request.options, By: c.token}
+	if len(push.Updates) == 0 {
+		push.ID = "" // a client that tries whether it is let in
+	}
+	var refused string
+	var protected []string
+	if push.ID != "" {
+		if protected, err = c.receiver.Admit(c.r.Context(), push); err != nil {
+			if maru.KindOf(err) == maru.Internal {
+				return err
+			}
+			push.ID, refused = "", withHint(err)
+		}
+	}
+	cmd := c.repositories.git(context.WithoutCancel(c.r.Context()), c.dir, "receive-pack", "--stateless-rpc", c.dir)
+	cmd.Env = append(cmd.Env, refusedVariable+"="+refused, protectedVariable+"="+strings.Join(protected, " "))
+	cmd.Env = append(cmd.Env, c.protocol()...)
+	cmd.Stdin = io.MultiReader(bytes.NewReader(request.raw), body)
+	answer, err := cmd.StdoutPipe()
+	if err != nil {
+		return gitError(c.service, err, "")
+	}
+	if err := cmd.Start(); err != nil {
+		return gitError(c.service, err, "")
+	}
+	c.w.Header().Set("Content-Type", "application/x-"+c.service+"-result")
+	out := &answerWriter{w: c.w, control: http.NewResponseController(c.w), sideband: request.sideband}
+	report, copyErr := out.relay(answer)
+	if err := cmd.Wait(); err != nil || copyErr != nil {
+		c.repositories.log.Debug("a push ended early", "repository", c.id.String(), "error", errors.Join(err, copyErr))
+	}
+	c.conclude(push, out, report)
+	return nil
+}
+
+// conclude tells what became of a push.
+func (c *call) conclude(push maru.Push, out *answerWriter, report []byte) {
+	follow := func(context.Context, func(string)) error { return nil }
+	push.Updates = c.made(push.Updates)
+	var err error
+	if push.ID != "" {
+		var told func(context.Context, func(string)) error
+		if told, err = c.receiver.Received(context.WithoutCancel(c.r.Context()), push); err == nil {
+			follow = told
+		} else {
+			c.repositories.log.Error("what follows from a push is not recorded; it is tried again", "repository", c.id.String(), "error", err)
+			err = maru.Errorf(maru.Unavailable, "the refs are moved, but what follows could not be recorded yet")
+		}
+	}
+	out.write(report)
+	if out.sideband {
+		if err == nil {
+			stop := out.keepAlive(c.repositories.cfg.KeepAlive)
+			err = follow(c.r.Context(), out.tell)
+			stop()
+		}
+		if err != nil {
+			if hint := maru.HintOf(err); hint != "" {
+				out.tell(hint)
+			}
+			// The refs are reported as moved, which they are; this makes git push itself fail.
+			out.band(errorBand, err.Error())
+		}
+	}
+	if len(report) > 0 {
+		out.write([]byte(flushLine))
+	}
+}
+
+// made gives those updates that the repository has now.
+func (c *call) made(updates []maru.RefUpdate) []maru.RefUpdate {
+	if len(updates) == 0 {
+		return nil
+	}
+	out, err := c.repositories.output(context.WithoutCancel(c.r.Context()), c.dir, "for-each-ref", "--format=%(objectname) %(refname)")
+	if err != nil {
+		c.repositories.log.Error("the refs of a Git repository can't be read", "repository", c.id.String(), "error", err)
+		return nil
+	}
+	now := map[string]string{}
+	for line := range strings.Lines(out) {
+		if object, ref, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			now[ref] = object
+		}
+	}
+	var made []maru.RefUpdate
+	for _, u := range updates {
+		if now[u.Ref] == u.New && u.Old != u.New {
+			made = append(made, u)
+		}
+	}
+	return made
+}
+
+func withHint(err error) string {
+	if hint := maru.HintOf(err); hint != "" {
+		return err.Error() + "\n" + hint
+	}
+	return err.Error()
+}
+
+// answerWriter writes the answer to a push. Once the client is gone it writes nothing more.
+type answerWriter struct {
+	w        io.Writer
+	control  *http.ResponseController
+	sideband bool
+
+	mu   sync.Mutex
+	last time.Time
+	gone bool
+}
+
+func (a *answerWriter) write(data []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gone || len(data) == 0 {
+		return
+	}
+	a.last = time.Now()
+	_, err := a.w.Write(data)
+	if err == nil {
+		err = a.control.Flush()
+	}
+	a.gone = err != nil
+}
+
+// relay passes on what git tells while it works, and gives its report, which is kept back.
+func (a *answerWriter) relay(from io.Reader) (report []byte, err error) {
+	if !a.sideband {
+		// All of it is the report; its flush is added again when it is written.
+		all, err := io.ReadAll(from)
+		return bytes.TrimSuffix(all, []byte(flushLine)), err
+	}
+	r := bufio.NewReader(from)
+	for {
+		line, flush, err := readLine(r)
+		switch {
+		case flush:
+			_, err := io.Copy(io.Discard, r)
+			return report, err
+		case errors.Is(err, io.EOF):
+			return report, nil
+		case err != nil:
+			_, _ = io.Copy(io.Discard, r)
+			return report, err
+		case len(line) > 1 && line[0] == dataBand:
+			report = appendLine(report, line)
+		default:
+			a.write(appendLine(nil, line))
+		}
+	}
+}
+
+// band writes a text on a band.
+func (a *answerWriter) band(band byte, text string) {
+	data := []byte(printable(text) + "\n")
+	for len(data) > 0 {
+		n := min(len(data), longest-lengthSize-1)
+		a.write(appendLine(nil, []byte{band}, data[:n]))
+		data = data[n:]
+	}
+}
+
+// printable takes out what could do something to a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' || r >= 0x7f && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// tell shows a line to the person who pushed.
+func (a *answerWriter) tell(line string) { a.band(progressBand, line) }
+
+// keepAlive sends something when nothing else is sent for a while, until stop is called.
+func (a *answerWriter) keepAlive(gap time.Duration) (stop func()) {
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		ticker := time.NewTicker(gap)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+			a.mu.Lock()
+			quiet := time.Since(a.last) >= gap
+			a.mu.Unlock()
+			if quiet {
+				a.write(appendLine(nil, []byte{progressBand}))
+			}
+		}
+	})
+	return func() {
+		close(done)
+		running.Wait()
+	}
+}
