@@ -89,9 +89,8 @@ var builtins = []Builtin{
 			only("submodules", "false", "Submodules are not fetched.", "commit what is needed, or take it as a package", "false"),
 			only("lfs", "false", "Files of Git LFS are not fetched.", "leave lfs out", "false"),
 			only("sparse-checkout", "", "The whole tree is put there.", "leave sparse-checkout out"),
-			input("clean", "true", "The folder is emptied before."),
 		}, idle("There is no remote whose access this would be.", "token", "ssh-key", "ssh-known-hosts", "ssh-strict", "ssh-user", "persist-credentials", "github-server-url"),
-			idle("What the run has of the history is there.", "fetch-depth", "fetch-tags", "show-progress", "filter", "set-safe-directory", "sparse-checkout-cone-mode")),
+			idle("What the run has of the history is there.", "fetch-depth", "fetch-tags", "clean", "show-progress", "filter", "set-safe-directory", "sparse-checkout-cone-mode")),
 	},
 	{
 		Name: "actions/cache", Means: "Puts back what an earlier run kept under the key, and keeps it at the end of the job.", Outputs: []string{"cache-hit"},
