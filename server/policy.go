@@ -59,6 +59,8 @@ var rules = map[string]rule{
 	maruv1connect.ExecServiceRunProcedure:     {app, maru.RoleDeploy},
 	maruv1connect.ExecServiceForwardProcedure: {app, maru.RoleDeploy},
 
+	maruv1connect.PipelineServiceRunProcedure: {shared, maru.RoleDeploy},
+
 	maruv1connect.ImageServicePullProcedure:  {machine, maru.RoleDeploy},
 	maruv1connect.ImageServiceLoadProcedure:  {machine, maru.RoleDeploy},
 	maruv1connect.ImageServiceListProcedure:  {machine, maru.RoleRead},

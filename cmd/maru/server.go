@@ -21,6 +21,7 @@ import (
 	"github.com/marucloud/maru/access/token"
 	"github.com/marucloud/maru/control"
 	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/delivery/pipeline/machine/container"
 	"github.com/marucloud/maru/engine/remote"
 	"github.com/marucloud/maru/internal/backup"
 	"github.com/marucloud/maru/internal/diskguard"
@@ -53,6 +54,7 @@ type controlPlane struct {
 	engine       *remote.Client
 	publisher    *stream.Publisher
 	control      *control.Controller
+	pipelines    *pipelines
 	server       *server.Server
 }
 
@@ -106,16 +108,21 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if err := c.newACME(p); err != nil {
 		return nil, err
 	}
-	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, c.engine, c.publisher, c.log)
+	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, appEngine{c.engine}, c.publisher, c.log)
 	if err != nil {
 		return nil, err
 	}
+	labels, err := p.jobLabels()
+	if err != nil {
+		return nil, err
+	}
+	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, container.Parts{Engine: c.engine, Execer: c.engine, Images: c.engine, Traffic: c.publisher})
 	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
 		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Traffic: c.control,
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
-		Builder: builder{build.Dial(p.layout.BuilderSocket())},
-		Tokens:  token.New(c.store), Grants: grant.New(c.store), Secrets: vault,
+		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines,
+		Tokens: token.New(c.store), Grants: grant.New(c.store), Secrets: vault,
 		Processes:    processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
 		Backups:      backups{c.backups(data)},
 		Certificates: c.certificates,
@@ -168,6 +175,7 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return c.server.Run(ctx) })
 	group.Go(func() error { return stream.NewServer(c.publisher, c.log).Run(ctx, listeners["traffic"]) })
 	group.Go(func() error { return c.followEngine(ctx) })
+	group.Go(func() error { return c.pipelines.sweep(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	if c.certificates.acme != nil {
 		group.Go(func() error { return c.certificates.acme.Run(ctx) })

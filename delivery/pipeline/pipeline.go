@@ -215,7 +215,11 @@ func (r *run) job(ctx context.Context, j *schedule.Job, cancel chan string) sche
 }
 
 func (r *run) task(j *schedule.Job) runner.Task {
+	// What nobody vouched for keeps its caches apart: nothing of it gets into trusted runs.
 	scope := r.req.Event.Ref
+	if !r.req.Trusted {
+		scope = "untrusted " + scope + " " + r.req.Event.Actor
+	}
 	scopes := []string{scope}
 	for _, also := range []string{r.req.Event.Base, r.req.Event.DefaultBranch} {
 		if ref := "refs/heads/" + also; also != "" && ref != scope {

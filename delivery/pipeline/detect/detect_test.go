@@ -1,4 +1,4 @@
-package detect
+package detect_test
 
 import (
 	"os"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/pipeline"
+	"github.com/marucloud/maru/delivery/pipeline/detect"
 	"github.com/marucloud/maru/delivery/pipeline/machine/process"
 	"github.com/marucloud/maru/delivery/pipeline/runner"
 	"github.com/marucloud/maru/delivery/pipeline/workflow"
@@ -37,7 +38,7 @@ func TestWorkflow(t *testing.T) {
 		for file, text := range c.files {
 			tree[file] = &fstest.MapFile{Data: []byte(text)}
 		}
-		w, text, err := Workflow(tree)
+		w, text, err := detect.Workflow(tree)
 		if err != nil {
 			t.Errorf("%s: %v in\n%s", name, err, text)
 			continue
@@ -71,12 +72,12 @@ func TestGoRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w, _, err := Workflow(os.DirFS(dir))
+	w, _, err := detect.Workflow(os.DirFS(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	project := &workflow.Project{}
-	p := pipeline.New(&runner.Runner{Machine: &process.Machine{Root: t.TempDir()}}, 1)
+	p := pipeline.New(&runner.Runner{Machine: &process.Machine{Root: t.TempDir(), Env: buildCache(t)}}, 1)
 	var tests *maru.TestReport
 	var log []string
 	conclusion, err := p.Run(t.Context(), pipeline.Request{ID: "r", Project: project, Workflow: w, Source: pipeline.Folder(dir), Event: pipeline.Event{Name: "push", Ref: "refs/heads/main"}}, func(e maru.RunEvent) {
@@ -88,4 +89,14 @@ func TestGoRuns(t *testing.T) {
 	if err != nil || conclusion != maru.Failure || tests == nil || len(tests.Tests) != 1 || tests.Tests[0].File != "x_test.go" || tests.Tests[0].Line != 6 {
 		t.Errorf("%s %v %+v\n%s", conclusion, err, tests, strings.Join(log, "\n"))
 	}
+}
+
+// buildCache lets jobs use this host's build cache.
+func buildCache(t *testing.T) map[string]string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{"GOCACHE": strings.TrimSpace(string(out)), "GOFLAGS": "-trimpath -buildvcs=false", "CGO_ENABLED": "0"}
 }

@@ -310,6 +310,10 @@ func (j *job) spec() (machine.Spec, error) {
 		if c.image.Reference, err = j.imageFor(runsOn); err != nil {
 			return spec, err
 		}
+		if image := j.toolchainImage(env); image != "" {
+			c.image.Reference = image
+			spec.Say("the job's image is %s, for its setup step", image)
+		}
 	}
 	spec.Image, spec.User, spec.Hostname, spec.ShmSize, spec.Tmpfs = c.image, c.options.User, c.options.Hostname, c.options.ShmSize, c.options.Tmpfs
 	maps.Copy(spec.Env, c.env)

@@ -16,17 +16,35 @@ import (
 
 // Runner runs jobs. Its methods are safe for concurrent use.
 type Runner struct {
-	Machine   machine.Machine
-	Labels    Labels
-	Cache     Cache     // nil: nothing is kept from run to run
-	Artifacts Artifacts // nil: nothing is kept of the run
-	CPUs      float64   // of a job that says nothing; 0: the machine's default
-	Memory    int64     // likewise, bytes
+	Machine machine.Machine
+	Labels  Labels
+	// Toolchains are the images for jobs that name none and use one of the setup actions, by language, with
+	// %s for the version. Without one the label's image is taken.
+	Toolchains map[string]string
+	Cache      Cache     // nil: nothing is kept from run to run
+	Artifacts  Artifacts // nil: nothing is kept of the run
+	CPUs       float64   // of a job that says nothing; 0: the machine's default
+	Memory     int64     // likewise, bytes
 }
 
 // Labels give the image for a label of runs-on. "" is for labels that are not there; without it those
 // are refused.
 type Labels map[string]string
+
+// DefaultLabels are images for the labels that workflows use most: all have what C programs are built
+// with, Git and Python.
+func DefaultLabels() Labels {
+	const noble, jammy = "docker.io/library/buildpack-deps:noble", "docker.io/library/buildpack-deps:jammy"
+	return Labels{"ubuntu-latest": noble, "ubuntu-24.04": noble, "ubuntu-22.04": jammy, "self-hosted": noble, "linux": noble}
+}
+
+// DefaultToolchains are the official images of the languages that there are setup actions for.
+func DefaultToolchains() map[string]string {
+	return map[string]string{
+		"go": "docker.io/library/golang:%s", "node": "docker.io/library/node:%s", "python": "docker.io/library/python:%s",
+		"java": "docker.io/library/maven:3-eclipse-temurin-%s",
+	}
+}
 
 // Cache keeps files from run to run. A key's content never changes.
 type Cache interface {

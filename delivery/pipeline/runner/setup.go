@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/delivery/pipeline/expr"
 	"github.com/marucloud/maru/delivery/pipeline/workflow"
 )
 
@@ -68,6 +69,37 @@ func (s *stepRun) setup(ctx context.Context, language string, with map[string]st
 		}
 	}
 	return nil
+}
+
+// toolchainImage gives the image for the first setup action that the job's steps use, "" without one.
+func (j *job) toolchainImage(env *expr.Env) string {
+	for _, s := range j.def.Steps {
+		b, ok := workflow.FindBuiltin(s.Uses)
+		if !ok {
+			continue
+		}
+		language, ok := strings.CutPrefix(b.Name, "actions/setup-")
+		image := j.Toolchains[language]
+		if !ok || image == "" {
+			continue
+		}
+		wanted := ""
+		for _, v := range s.With {
+			if strings.EqualFold(v.Name, b.Inputs[0].Name) {
+				wanted, _ = v.Value.Eval(env) // what is not known yet is any
+			}
+		}
+		version := imageTag(wanted)
+		switch {
+		case version != "latest":
+		case language == "node" && strings.Contains(wanted, "lts"):
+			version = "lts"
+		case language == "java":
+			version = "21"
+		}
+		return fmt.Sprintf(image, version)
+	}
+	return ""
 }
 
 // imageTag is the beginning of a version that an image would be called by.

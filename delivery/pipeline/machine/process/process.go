@@ -28,6 +28,7 @@ type Machine struct {
 	Root     string
 	Images   func(reference string) bool // whether there is such an image; nil: all are there
 	Programs map[string][]string         // what a service with the image runs
+	Env      map[string]string           // of every job
 }
 
 // container is a folder and the processes begun for it.
@@ -57,6 +58,9 @@ func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Conta
 		}
 	}
 	c.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.Paths().Home, "LANG=C.UTF-8"}
+	for k, v := range m.Env {
+		c.env = append(c.env, k+"="+v)
+	}
 	for k, v := range spec.Env {
 		c.env = append(c.env, k+"="+v)
 	}
