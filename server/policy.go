@@ -214,6 +214,9 @@ func decide(reach reach, has, asked maru.Scope) (maru.Scope, error) {
 }
 
 func checkScope(s maru.Scope, reach reach) error {
+	if s.Project == maru.JobsProject {
+		return maru.Errorf(maru.Invalid, "the project %s is for the jobs of pipelines", s.Project)
+	}
 	for _, part := range []struct{ what, name string }{{"project", s.Project}, {"environment", s.Environment}, {"app", s.App}} {
 		if part.name == "" {
 			continue

@@ -32,7 +32,7 @@ type appEngine struct{ *remote.Client }
 func (e appEngine) Watch(ctx context.Context) iter.Seq2[maru.Observation, error] {
 	return func(yield func(maru.Observation, error) bool) {
 		for o, err := range e.Client.Watch(ctx) {
-			if err == nil && o.Workload.Project == container.Project {
+			if err == nil && o.Workload.Project == maru.JobsProject {
 				continue
 			}
 			if !yield(o, err) {

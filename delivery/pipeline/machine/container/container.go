@@ -18,9 +18,6 @@ import (
 	"github.com/marucloud/maru/delivery/pipeline/machine"
 )
 
-// Project is that of the jobs' workloads. Apps have others.
-const Project = "maru-jobs"
-
 // Where things are in a job's container.
 const (
 	workspace = "/maru/workspace"
@@ -89,7 +86,7 @@ const jobService = "job"
 
 // Start implements [machine.Machine].
 func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Container, err error) {
-	j := &job{Machine: m, scope: maru.Scope{Project: Project, Environment: "jobs", App: spec.ID}, home: rootHome}
+	j := &job{Machine: m, scope: maru.Scope{Project: maru.JobsProject, Environment: "jobs", App: spec.ID}, home: rootHome}
 	if name, _, _ := strings.Cut(spec.User, ":"); name != "" && name != "0" && name != "root" {
 		j.home = userHome
 	}
@@ -388,7 +385,7 @@ func (m *Machine) Sweep(ctx context.Context) error {
 		if o.Synced {
 			break
 		}
-		if o.Workload.Project == Project && !o.Gone {
+		if o.Workload.Project == maru.JobsProject && !o.Gone {
 			ids = append(ids, o.Workload)
 		}
 	}

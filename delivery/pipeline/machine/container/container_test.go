@@ -11,8 +11,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/pipeline"
 	"github.com/marucloud/maru/delivery/pipeline/keep"
@@ -42,8 +40,8 @@ func newWorld(t *testing.T) world {
 	e := startEngine(t)
 	w := world{
 		engine:  e,
-		job:     jobImage(t, e, "test/job:1", func(c *v1.Config) { c.Cmd = []string{"sh"} }),
-		service: jobImage(t, e, "test/greeter:1", func(c *v1.Config) { c.Cmd = []string{"greeter"} }),
+		job:     jobImage(t, e, "test/job:1", "sh"),
+		service: jobImage(t, e, "test/greeter:1", "greeter"),
 	}
 	w.machine = container.New(container.Parts{Engine: e, Execer: e, Images: noImages{e}, Traffic: &dataPlane{engine: e}}, container.Config{Memory: 256 << 20, ReadyWithin: 20 * time.Second})
 	return w

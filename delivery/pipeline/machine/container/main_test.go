@@ -1,17 +1,14 @@
 package container_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,8 +16,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,6 +24,7 @@ import (
 	"github.com/marucloud/maru/engine/local"
 	"github.com/marucloud/maru/engine/local/cgroup"
 	"github.com/marucloud/maru/internal/layout"
+	"github.com/marucloud/maru/test/images"
 )
 
 // insideVariable is set when the test binary runs inside its own namespaces.
@@ -155,13 +151,8 @@ func (d *dataPlane) Remove(ids ...maru.ServiceID) uint64 {
 
 func (d *dataPlane) InForce(context.Context) error { return nil }
 
-// programs are those of this host that a job's image needs.
-var programs = []string{"sh", "bash", "tar", "find", "sleep", "cat", "ls", "mkdir", "rm", "chmod", "chown", "grep", "tr", "head", "base64", "env", "id", "date", "seq", "sed", "wc", "sort", "gzip"}
-
-var library = regexp.MustCompile(`(?m)(/\S+) \(0x`)
-
-// jobImage makes an image of this host's programs, with the libraries that they need, and the greeter.
-func jobImage(t *testing.T, e maru.Images, tag string, change func(*v1.Config)) string {
+// jobImage makes an image for jobs, with the greeter.
+func jobImage(t *testing.T, e maru.Images, tag string, command ...string) string {
 	t.Helper()
 	greeter := filepath.Join(t.TempDir(), "greeter")
 	build := exec.Command("go", "build", "-o", greeter, "./testdata/greeter")
@@ -169,52 +160,8 @@ func jobImage(t *testing.T, e maru.Images, tag string, change func(*v1.Config)) 
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	files := map[string]string{"bin/greeter": greeter}
-	for _, p := range programs {
-		path, err := exec.LookPath(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files["bin/"+p] = path
-		out, err := exec.Command("ldd", path).Output()
-		if err != nil {
-			t.Fatalf("ldd %s: %v", path, err)
-		}
-		for _, m := range library.FindAllStringSubmatch(string(out), -1) {
-			files[strings.TrimPrefix(m[1], "/")] = m[1]
-		}
-	}
-	var content bytes.Buffer
-	w := tar.NewWriter(&content)
-	for _, dir := range []string{"tmp/", "root/", "etc/"} {
-		_ = w.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: 0o777})
-	}
-	for to, from := range files {
-		data, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = w.WriteHeader(&tar.Header{Name: to, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(data))})
-		_, _ = w.Write(data)
-	}
-	_ = w.Close()
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content.Bytes())), nil })
+	image, err := images.OfHost(images.JobPrograms, map[string]string{"bin/greeter": greeter}, v1.Config{Cmd: command})
 	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := image.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = file.DeepCopy()
-	file.OS, file.Architecture = "linux", "amd64"
-	file.Config.Env = []string{"PATH=/bin"}
-	change(&file.Config)
-	if image, err = mutate.ConfigFile(image, file); err != nil {
 		t.Fatal(err)
 	}
 	ref, err := name.NewTag(tag)
