@@ -12,6 +12,9 @@ const (
 	DefaultEnvironment = "production"
 )
 
+// JobsProject is the project of the workloads that run the jobs of pipelines. No app can be in it.
+const JobsProject = "maru-jobs"
+
 // Scope says where a name lives. Two apps of the same name in two environments share nothing.
 type Scope struct {
 	Project     string `json:"project"`

@@ -45,6 +45,7 @@ type Client struct {
 	System  maruv1connect.SystemServiceClient
 
 	Certificates maruv1connect.CertificateServiceClient
+	Pipelines    maruv1connect.PipelineServiceClient
 }
 
 // dialTime is how long a connection may take to be made.
@@ -79,6 +80,7 @@ func New(o Options) (*Client, error) {
 	c.Access = maruv1connect.NewAccessServiceClient(doer, base.url, options...)
 	c.Sources = maruv1connect.NewSourceServiceClient(doer, base.url, options...)
 	c.System = maruv1connect.NewSystemServiceClient(doer, base.url, options...)
+	c.Pipelines = maruv1connect.NewPipelineServiceClient(doer, base.url, options...)
 	c.Certificates = maruv1connect.NewCertificateServiceClient(doer, base.url, options...)
 	return c, nil
 }

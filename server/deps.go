@@ -27,6 +27,7 @@ type Deps struct {
 	Forwarder    maru.Forwarder // optional
 	Meter        maru.Meter     // optional
 	Builder      Builder        // optional
+	Pipelines    Pipelines      // optional
 	Tokens       Tokens
 	Grants       Grants
 	Secrets      Secrets
@@ -137,6 +138,30 @@ type BuildProgress struct {
 	Step   string // for people, such as "[build 2/5] RUN make"
 	Status string // started, cached, done, failed; "" when it only wrote a line
 	Log    string // one line of output
+}
+
+// Pipelines run workflows.
+type Pipelines interface {
+	// Run runs the workflows of a source tree and tells of them, by one goroutine at a time, until they
+	// have ended; each tells RunEnded last. When ctx ends they are cancelled. Invalid or Unsupported: what
+	// is in the files can't be run, and nothing was.
+	Run(ctx context.Context, req RunRequest, tell func(maru.RunEvent)) error
+}
+
+// RunRequest says what to run.
+type RunRequest struct {
+	Scope         maru.Scope
+	Folder        string // of the source tree, on this machine
+	GitHub        bool   // the workflows are in .github/workflows
+	Workflows     []string
+	Event         string
+	Ref           string
+	SHA           string
+	Base          string
+	DefaultBranch string
+	Message       string
+	By            string
+	Inputs        map[string]string
 }
 
 // Tokens keeps the API's credentials. By names who did it.

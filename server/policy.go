@@ -69,6 +69,8 @@ var rules = map[string]rule{
 	maruv1connect.ExecServiceRunProcedure:     {app, maru.RoleDeploy},
 	maruv1connect.ExecServiceForwardProcedure: {app, maru.RoleDeploy},
 
+	maruv1connect.PipelineServiceRunProcedure: {shared, maru.RoleDeploy},
+
 	maruv1connect.ImageServicePullProcedure:  {machine, maru.RoleDeploy},
 	maruv1connect.ImageServiceLoadProcedure:  {machine, maru.RoleDeploy},
 	maruv1connect.ImageServiceListProcedure:  {machine, maru.RoleRead},
@@ -222,6 +224,9 @@ func decide(reach reach, has, asked maru.Scope) (maru.Scope, error) {
 }
 
 func checkScope(s maru.Scope, reach reach) error {
+	if s.Project == maru.JobsProject {
+		return maru.Errorf(maru.Invalid, "the project %s is for the jobs of pipelines", s.Project)
+	}
 	for _, part := range []struct{ what, name string }{{"project", s.Project}, {"environment", s.Environment}, {"app", s.App}} {
 		if part.name == "" {
 			continue

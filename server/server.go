@@ -109,6 +109,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(maruv1connect.NewRunServiceHandler(runService{s}, options...))
 	mux.Handle(maruv1connect.NewLogServiceHandler(logService{s}, options...))
 	mux.Handle(maruv1connect.NewExecServiceHandler(execService{s}, options...))
+	mux.Handle(maruv1connect.NewPipelineServiceHandler(pipelineService{s}, options...))
 	mux.Handle(maruv1connect.NewImageServiceHandler(imageService{s}, options...))
 	mux.Handle(maruv1connect.NewVolumeServiceHandler(volumeService{s}, options...))
 	mux.Handle(maruv1connect.NewSecretServiceHandler(secretService{s}, options...))

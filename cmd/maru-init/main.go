@@ -1,6 +1,7 @@
 // Command maru-init is process 1 of instances that ask for one (compose: init: true). It runs the
 // command that follows it, passes signals on to it, reaps orphans, and ends with its exit code. With
-// --hold instead of a command it reaps orphans until it gets a signal, while others run commands beside it.
+// --hold instead of a command it reaps orphans until it gets a signal, while others run commands beside it;
+// with --hold FROM=TO… it also leads connections from addresses of the instance's own to others.
 //
 // Called by another name it tries, once for all instances, what they need from a user namespace.
 package main
@@ -36,6 +37,9 @@ func main() {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	if os.Args[1] == "--hold" {
+		if err := forward(os.Args[2:]); err != nil {
+			fail(1, "maru-init: "+err.Error())
+		}
 		hold(signals)
 		return
 	}

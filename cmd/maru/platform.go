@@ -33,6 +33,7 @@ type platform struct {
 	mirrors   []string
 	trusted   []string
 	proxied   []string
+	jobImages []string
 	acme      acmeFlags
 	logFormat string
 	accessLog string
@@ -53,6 +54,7 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&p.mirrors, "mirror", envList("MIRROR"), "REGISTRY=URL: where to look first for a registry's images; may be repeated")
 	flags.StringSliceVar(&p.trusted, "trusted-proxy", envList("TRUSTED_PROXY"), "address or range of a proxy before the gateway whose X-Forwarded-* and Forwarded are believed; may be repeated")
 	flags.StringSliceVar(&p.proxied, "proxy-protocol", envList("PROXY_PROTOCOL"), "address or range of a proxy before the gateway whose connections begin with a PROXY header, of version 1 or 2; may be repeated")
+	flags.StringSliceVar(&p.jobImages, "job-image", envList("JOB_IMAGE"), "LABEL=IMAGE: the image of jobs with the label in runs-on; may be repeated")
 	p.acme.register(flags)
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&p.accessLog, "access-log", env("ACCESS_LOG", "json"), "format of the proxy's access log: json, or common (as Apache's combined one)")
@@ -83,6 +85,9 @@ func (p *platform) arguments() []string {
 	}
 	for _, t := range p.proxied {
 		args = append(args, "--proxy-protocol", t)
+	}
+	for _, j := range p.jobImages {
+		args = append(args, "--job-image", j)
 	}
 	args = append(args, p.acme.arguments()...)
 	if p.verbose {

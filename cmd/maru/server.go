@@ -21,6 +21,7 @@ import (
 	"github.com/marucloud/maru/access/token"
 	"github.com/marucloud/maru/control"
 	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/delivery/pipeline/machine/container"
 	"github.com/marucloud/maru/delivery/run"
 	"github.com/marucloud/maru/delivery/source"
 	"github.com/marucloud/maru/engine/remote"
@@ -57,6 +58,7 @@ type controlPlane struct {
 	repositories *source.Repositories
 	runs         *run.Runs
 	control      *control.Controller
+	pipelines    *pipelines
 	server       *server.Server
 }
 
@@ -113,7 +115,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if err := c.newACME(p); err != nil {
 		return nil, err
 	}
-	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, c.engine, c.publisher, c.log)
+	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, appEngine{c.engine}, c.publisher, c.log)
 	if err != nil {
 		return nil, err
 	}
@@ -121,12 +123,17 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		return nil, err
 	}
 	tokens := token.New(c.store)
+	labels, err := p.jobLabels()
+	if err != nil {
+		return nil, err
+	}
+	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, container.Parts{Engine: c.engine, Execer: c.engine, Images: c.engine, Traffic: c.publisher})
 	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
 		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Traffic: c.control,
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
-		Builder: builder{build.Dial(p.layout.BuilderSocket())},
-		Tokens:  tokens, Grants: grant.New(c.store), Secrets: vault,
+		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines,
+		Tokens: tokens, Grants: grant.New(c.store), Secrets: vault,
 		Processes:    processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
 		Backups:      backups{c.backups(data)},
 		Certificates: c.certificates,
@@ -191,6 +198,7 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return c.followEngine(ctx) })
 	group.Go(func() error { return c.repositories.Run(ctx) })
 	group.Go(func() error { return c.runs.Run(ctx) })
+	group.Go(func() error { return c.pipelines.sweep(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	if c.certificates.acme != nil {
 		group.Go(func() error { return c.certificates.acme.Run(ctx) })

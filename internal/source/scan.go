@@ -31,6 +31,9 @@ type ScanOptions struct {
 	Dockerfile string
 	// Ignore are further patterns, weaker than those of the file.
 	Ignore []string
+	// Only, unless nil, says which paths are taken. What it refuses is left out, with all that is below,
+	// and ignore files don't count.
+	Only func(path string) bool
 	// CacheDir keeps the digests of files that did not change; "": none.
 	CacheDir string
 }
@@ -49,7 +52,7 @@ func Scan(ctx context.Context, dir string, o ScanOptions) (Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{ctx: ctx, dir: dir, keep: keep, added: map[string]bool{".": true}}
+	w := &walk{ctx: ctx, dir: dir, keep: keep, only: o.Only, added: map[string]bool{".": true}}
 	if err := filepath.WalkDir(dir, w.visit); err != nil {
 		return nil, folderError(dir, err)
 	}
@@ -84,6 +87,7 @@ type walk struct {
 	ctx      context.Context
 	dir      string
 	keep     *filter
+	only     func(path string) bool
 	manifest Manifest
 	files    []file
 	added    map[string]bool
@@ -108,6 +112,15 @@ func (w *walk) visit(name string, d fs.DirEntry, err error) error {
 	}
 	relative = filepath.ToSlash(relative)
 	if relative == "." {
+		return nil
+	}
+	if w.only != nil {
+		switch {
+		case w.only(relative):
+			return w.add(relative, d)
+		case d.IsDir():
+			return fs.SkipDir
+		}
 		return nil
 	}
 	kept, err := w.keep.keeps(relative)
