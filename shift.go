@@ -9,6 +9,7 @@ type Shift struct {
 	Sticky   time.Duration `json:"sticky,omitempty"`   // a client stays with its release for so long; 0: each request is drawn
 	Mirror   *Mirror       `json:"mirror,omitempty"`   // before the first step
 	Judge    *JudgeLimits  `json:"judge,omitempty"`    // nil: nobody compares, and time alone counts
+	Warmup   time.Duration `json:"warmup,omitempty"`   // after each step, in which latencies do not count yet; 0: 10 seconds, negative: none
 	Patience time.Duration `json:"patience,omitempty"` // a step that has not the evidence to go on after so long is held; 0: 30 minutes
 	Keep     time.Duration `json:"keep,omitempty"`     // of blue-green: how long the old instances stay ready afterwards
 }

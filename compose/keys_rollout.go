@@ -19,7 +19,7 @@ type rolloutKeys struct {
 }
 
 // shiftKeys are the keys of x-maru.rollout for canary and blue-green.
-var shiftKeys = []string{"for", "judge", "keep", "match", "mirror", "patience", "requests", "steps", "sticky"}
+var shiftKeys = []string{"for", "judge", "keep", "match", "mirror", "patience", "requests", "steps", "sticky", "warmup"}
 
 // Defaults of a shift that are filled in here, so that one sees them.
 const (
@@ -64,6 +64,11 @@ func (d decoder) rollout(n *node, path string) rolloutKeys {
 func (d decoder) shift(n *node, path string, strategy maru.Strategy) *maru.Shift {
 	at := func(key string) (*node, string) { return n.get(key), joinKey(path, key) }
 	s := &maru.Shift{Patience: d.duration(at("patience"))}
+	if warmup := n.get("warmup"); warmup != nil && warmup.kind == scalarNode && warmup.text() == "0" {
+		s.Warmup = -1
+	} else {
+		s.Warmup = d.duration(at("warmup"))
+	}
 	s.Match = d.shiftMatches(at("match"))
 	s.Sticky = d.sticky(at("sticky"))
 	s.Mirror = d.mirror(at("mirror"))

@@ -11,6 +11,9 @@ import (
 	"github.com/marucloud/maru/plan/judge"
 )
 
+// defaultWarmup is for how long latencies do not count after a step, which brought cold instances.
+const defaultWarmup = 10 * time.Second
+
 // verdictsEvery is how often figures that decide nothing are told.
 const verdictsEvery = 250 * time.Millisecond
 
@@ -38,7 +41,7 @@ func newJudges() *judges {
 // Evidence takes how requests went that were drawn between two releases. What is of no rollout that goes on
 // is forgotten. A release that turns out to be worse is taken back by the plan that follows at once.
 func (c *Controller) Evidence(e maru.Evidence) {
-	limits, on := c.view.shifts(e.Service, e.Old, e.New)
+	limits, warm, on := c.view.shifts(e.Service, e.Old, e.New)
 	if !on {
 		return
 	}
@@ -49,6 +52,9 @@ func (c *Controller) Evidence(e maru.Evidence) {
 		c.judges.by[e.Service] = j
 	}
 	for _, r := range e.Records {
+		if r.At.Before(warm) {
+			r.Latency = -1
+		}
 		j.observe(r)
 	}
 	j.told = false
@@ -103,7 +109,7 @@ func (c *Controller) tellVerdicts(ctx context.Context) error {
 func (c *Controller) takeVerdicts() map[maru.ServiceID]maru.Verdict {
 	out := map[maru.ServiceID]maru.Verdict{}
 	for id, j := range c.judges.all() {
-		if _, on := c.view.shifts(id, j.old, j.new); !on {
+		if _, _, on := c.view.shifts(id, j.old, j.new); !on {
 			c.judges.close(id, j)
 		} else if v, fresh := c.judges.tell(j); fresh {
 			out[id] = v
@@ -136,28 +142,32 @@ func (x *judges) tell(j *judging) (v maru.Verdict, fresh bool) {
 	return j.verdict(), true
 }
 
-// shifts tells whether a rollout shifts a service's traffic between the two releases, and by what limits.
-func (v *view) shifts(id maru.ServiceID, old, fresh int) (judge.Limits, bool) {
+// shifts tells whether a rollout shifts a service's traffic between the two releases, by what limits it is
+// judged, and from when on its latencies count.
+func (v *view) shifts(id maru.ServiceID, old, fresh int) (limits judge.Limits, warm time.Time, on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	a := v.apps[id.Scope]
 	if a == nil || a.newest == nil || a.services[id.Service].Shifting != fresh {
-		return judge.Limits{}, false
+		return limits, warm, false
 	}
 	e := a.newest.Services[id.Service]
 	if e.Phase != maru.Shifting || e.From != old || e.To != fresh {
-		return judge.Limits{}, false
+		return limits, warm, false
 	}
 	shift := a.releases[id.Service][fresh].Spec.Update.Shift
 	if shift == nil || shift.Judge == nil {
-		return judge.Limits{}, false
+		return limits, warm, false
+	}
+	warm = e.Stepped.Add(defaultWarmup)
+	if shift.Warmup != 0 {
+		warm = e.Stepped.Add(max(0, shift.Warmup))
 	}
 	l := shift.Judge
 	return judge.Limits{
-		Errors: l.Errors, P50: l.P50, P95: l.P95, P99: l.P99,
+		Errors: l.Errors, P50: l.P50, P95: l.P95, P99: l.P99, AnyLatency: l.AnyLatency,
 		ErrorMargin: l.ErrorMargin, ErrorRatioMargin: l.ErrorRatioMargin, LatencyMargin: l.LatencyMargin,
-		AnyLatency: l.AnyLatency,
-	}, true
+	}, warm, true
 }
 
 // judged takes a verdict, and has the app planned for.

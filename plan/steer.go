@@ -127,13 +127,13 @@ func (s AppState) shifting(name string, e maru.ServiceRollout) bool {
 	return false
 }
 
+// warm tells whether the newest rollout left something ready to go back to.
 func (s AppState) warm() bool {
-	for _, st := range s.Services {
-		if st.Warm != nil {
-			return true
-		}
-	}
-	return false
+	r := s.Rollout
+	return r != nil && r.Phase == maru.Succeeded && slices.ContainsFunc(sortedKeys(r.Services), func(name string) bool {
+		w := s.Services[name].Warm
+		return w != nil && w.Release == r.Services[name].From
+	})
 }
 
 func noShift(r *maru.Rollout) error {

@@ -8,7 +8,7 @@ import "time"
 type Record struct {
 	Canary  bool
 	Failed  bool
-	Latency time.Duration // of a request that did not fail
+	Latency time.Duration // of a request that did not fail; negative: it does not count
 	At      time.Time     // when it ended
 	// Weight is the chance with which the canary was drawn when this request went to one of the two
 	// releases: above 0 and below 1.
@@ -78,7 +78,7 @@ func (l *limit) record(r Record) {
 	switch {
 	case l.quantile == 0:
 		l.observe(r.Canary, r.Failed)
-	case !r.Failed:
+	case !r.Failed && r.Latency >= 0:
 		l.observe(r.Canary, r.Latency > l.latency)
 	}
 }
@@ -126,7 +126,7 @@ func (j *Judge) Observe(r Record) Outcome {
 	for _, c := range j.ceilings {
 		c.record(r)
 	}
-	if !r.Failed && !j.anyLatency {
+	if !r.Failed && !j.anyLatency && r.Latency >= 0 {
 		j.observeLatency(r)
 	}
 	if r.Canary {

@@ -95,6 +95,21 @@ func TestLatencyThatDoesNotCount(t *testing.T) {
 	}
 }
 
+func TestALatencyThatDoesNotCount(t *testing.T) {
+	j, g := New(Limits{P99: time.Second}), newTraffic(1, 0.5)
+	g.slower[1] = 10
+	for range 5000 {
+		r := g.next()
+		r.Latency = -1
+		if got := j.Observe(r); got != Continue {
+			t.Fatalf("%+v", j.Verdict())
+		}
+	}
+	if f := j.Figures(); f.Canary.Requests == 0 || f.Canary.P50 != 0 {
+		t.Fatalf("%+v", f)
+	}
+}
+
 func TestNothingIsComparedWithoutTwoReleases(t *testing.T) {
 	j := New(Limits{})
 	for _, weight := range []float64{0, 1, -1, 2, math.NaN()} {
