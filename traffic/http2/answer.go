@@ -113,6 +113,9 @@ func (s *stream) Write(p []byte) error {
 			n = min(n, room)
 		}
 		c.data(s, 0, p[:n])
+		if n == len(p) || n >= least { // a window that is opened byte by byte earns nothing (CVE-2019-9511)
+			c.calm.earn(earned)
+		}
 		p = p[n:]
 	}
 	a.since = time.Time{}
@@ -142,7 +145,6 @@ func (c *conn) data(s *stream, flags byte, p []byte) {
 	s.answer.window -= len(p)
 	s.answer.since = time.Time{}
 	c.given -= len(p)
-	c.calm.earn(earned)
 }
 
 // Flush sends what was written.
