@@ -112,6 +112,7 @@ func TestFloods(t *testing.T) {
 		p.conn.Close()
 		neighbour.well(stream)
 		stream += 2
+		eventually(t, "nothing runs on", func() bool { return r.handler.running.Load() == 0 })
 	}
 	if most := r.most.Load(); most > streams+1 {
 		t.Errorf("%d requests at once", most)
