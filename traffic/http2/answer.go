@@ -158,7 +158,8 @@ func (s *stream) Flush() error {
 	return nil
 }
 
-// End ends the answer. A client that has more to send is told that nobody wants it (RFC 9113, 8.1).
+// End ends the answer, which is sent when the handler is done. A client that has more to send is told that
+// nobody wants it (RFC 9113, 8.1).
 func (s *stream) End(trailer message.Header) error {
 	c, a := s.c, &s.answer
 	c.mu.Lock()
@@ -170,7 +171,6 @@ func (s *stream) End(trailer message.Header) error {
 		return errShort
 	}
 	c.endStream(s, trailer)
-	c.flush(true)
 	return nil
 }
 
