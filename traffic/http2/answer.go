@@ -113,6 +113,9 @@ func (s *stream) Write(p []byte) error {
 			n = min(n, room)
 		}
 		c.data(s, 0, p[:n])
+		if n == len(p) || n >= least { // a window that is opened byte by byte earns nothing (CVE-2019-9511)
+			c.calm.earn(earned)
+		}
 		p = p[n:]
 	}
 	a.since = time.Time{}
@@ -142,7 +145,6 @@ func (c *conn) data(s *stream, flags byte, p []byte) {
 	s.answer.window -= len(p)
 	s.answer.since = time.Time{}
 	c.given -= len(p)
-	c.calm.earn(earned)
 }
 
 // Flush sends what was written.
@@ -156,7 +158,8 @@ func (s *stream) Flush() error {
 	return nil
 }
 
-// End ends the answer. A client that has more to send is told that nobody wants it (RFC 9113, 8.1).
+// End ends the answer, which is sent when the handler is done. A client that has more to send is told that
+// nobody wants it (RFC 9113, 8.1).
 func (s *stream) End(trailer message.Header) error {
 	c, a := s.c, &s.answer
 	c.mu.Lock()
@@ -168,7 +171,6 @@ func (s *stream) End(trailer message.Header) error {
 		return errShort
 	}
 	c.endStream(s, trailer)
-	c.flush(true)
 	return nil
 }
 

@@ -22,6 +22,9 @@ type block struct {
 	coded  int // as they came
 }
 
+// usualFields are as many as most headers have.
+const usualFields = 64
+
 var (
 	errTooLarge = &refusal{http.StatusRequestHeaderFieldsTooLarge, "The header is too large."}
 	errExpect   = &refusal{http.StatusExpectationFailed, "Of expectations, only 100-continue is known here."}
@@ -56,6 +59,9 @@ func (c *conn) headers(f frame, p []byte) error {
 		}
 		h.itself = binary.BigEndian.Uint32(p)&lastStream == f.stream
 		p = p[5:]
+	}
+	if cap(h.fields) > usualFields {
+		h.fields = nil // an idle connection keeps little
 	}
 	c.head = h
 	c.decoder.SetEmitEnabled(true)

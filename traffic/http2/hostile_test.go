@@ -21,10 +21,17 @@ var floods = map[string]func(p *peer, n uint32){
 		p.get(2*n+1, "/slow")
 		p.frame(xhttp2.FrameRSTStream, 0, 2*n+1, "\x00\x00\x00\x08")
 	},
-	"resets":       func(p *peer, n uint32) { once(p, n, "/"); p.frame(xhttp2.FrameRSTStream, 0, 1, "\x00\x00\x00\x08") },
-	"empty data":   func(p *peer, n uint32) { once(p, n, "/slow"); p.frame(xhttp2.FrameData, 0, 1, "") },
-	"padding":      func(p *peer, n uint32) { once(p, n, "/slow"); p.frame(xhttp2.FrameData, 8, 1, "\x02\x00\x00") },
-	"late data":    func(p *peer, n uint32) { once(p, n, "/early"); p.frame(xhttp2.FrameData, 0, 1, "a") },
+	"resets":     func(p *peer, n uint32) { once(p, n, "/"); p.frame(xhttp2.FrameRSTStream, 0, 1, "\x00\x00\x00\x08") },
+	"empty data": func(p *peer, n uint32) { once(p, n, "/slow"); p.frame(xhttp2.FrameData, 0, 1, "") },
+	"padding":    func(p *peer, n uint32) { once(p, n, "/slow"); p.frame(xhttp2.FrameData, 8, 1, "\x02\x00\x00") },
+	"late data":  func(p *peer, n uint32) { once(p, n, "/early"); p.frame(xhttp2.FrameData, 0, 1, "a") },
+	"dribble": func(p *peer, n uint32) {
+		if n == 0 {
+			p.frame(xhttp2.FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x00")
+			p.get(1, "/big/1000000")
+		}
+		p.frame(xhttp2.FrameWindowUpdate, 0, 1, "\x00\x00\x00\x01")
+	},
 	"refused":      func(p *peer, n uint32) { p.get(2*n+1, "/stubborn") },
 	"no more":      func(p *peer, n uint32) { p.frame(xhttp2.FrameHeaders, 5, 2*n+1, p.block(":method", "GET")) },
 	"continuation": func(p *peer, n uint32) { open1(p, n); p.frame(xhttp2.FrameContinuation, 0, 1, "") },
@@ -105,6 +112,7 @@ func TestFloods(t *testing.T) {
 		p.conn.Close()
 		neighbour.well(stream)
 		stream += 2
+		eventually(t, "nothing runs on", func() bool { return r.handler.running.Load() == 0 })
 	}
 	if most := r.most.Load(); most > streams+1 {
 		t.Errorf("%d requests at once", most)

@@ -62,8 +62,7 @@ func (s *stream) serve() (err error) {
 func (s *stream) finish(err error) {
 	c := s.c
 	c.mu.Lock()
-	due := !s.over
-	if due {
+	if !s.over {
 		code := InternalError
 		if err == nil && s.answer.ended {
 			code = NoError
@@ -73,9 +72,8 @@ func (s *stream) finish(err error) {
 	if s.cancel != nil {
 		s.cancel()
 	}
-	if c.credit(s.body.fail(errCut)) || due {
-		c.flush(false)
-	}
+	c.credit(s.body.fail(errCut))
+	c.flush(true)
 	if s.orphan {
 		c.orphans--
 	}

@@ -142,13 +142,6 @@ func (s *Server) checkEmpty() {
 	}
 }
 
-// Draining tells whether Drain was called.
-func (s *Server) Draining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
-}
-
 // Drain finishes what is in flight. Call it when nothing is accepted any more. Idle connections stay open for
 // linger, since a client may be about to use one; whoever does is asked to go elsewhere. What is
 // still in flight when ctx ends is cut.

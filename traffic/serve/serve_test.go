@@ -58,6 +58,13 @@ func get(t *testing.T, client *http.Client, l net.Listener) (body string, closes
 	return string(all), res.Close
 }
 
+// isDraining tells whether Drain was called.
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
 func TestDrainOfIdleServerIsAtOnce(t *testing.T) {
 	s, l := start(t, func(message.Client, *message.Request) string { return "" })
 	l.Close()
@@ -102,7 +109,7 @@ func TestDrainFinishes(t *testing.T) {
 		defer close(drained)
 		s.Drain(t.Context(), time.Minute)
 	}()
-	for !s.Draining() {
+	for !s.isDraining() {
 		continue
 	}
 	if body, closes := get(t, idle, l); body != "done" || !closes {
@@ -146,7 +153,7 @@ func TestHoldKeepsServerUp(t *testing.T) {
 		defer close(drained)
 		s.Drain(t.Context(), time.Minute)
 	}()
-	for !s.Draining() {
+	for !s.isDraining() {
 		continue
 	}
 	client, server := net.Pipe()
