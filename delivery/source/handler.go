@@ -87,7 +87,8 @@ func (c *call) find() (answer func() error, err error) {
 	path := strings.TrimPrefix(c.r.URL.Path, Prefix)
 	unknown := maru.WithHint(maru.Errorf(maru.NotFound, "%s is no address of a Git repository", c.r.URL.Path),
 		"it looks like "+Prefix+"APP.git, or "+Prefix+"PROJECT/APP.git")
-	name, method := "", http.MethodPost
+	var name string
+	method := http.MethodPost
 	switch {
 	case strings.HasSuffix(path, "/info/refs"):
 		name, method = strings.TrimSuffix(path, "/info/refs"), http.MethodGet
@@ -230,7 +231,12 @@ func (c *call) upload() error {
 
 // body gives what the client sends, for as long as it sends.
 func (c *call) body() (io.Reader, error) {
-	var body io.Reader = &patientReader{c.r.Body, http.NewResponseController(c.w), c.repositories.cfg.Idle}
+	control := http.NewResponseController(c.w)
+	// Git may answer before it read everything. HTTP/2 allows that anyway, and says that it is not supported.
+	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, err
+	}
+	var body io.Reader = &patientReader{c.r.Body, control, c.repositories.cfg.Idle}
 	if c.r.Header.Get("Content-Encoding") == "gzip" {
 		unpacked, err := gzip.NewReader(body)
 		if err != nil {

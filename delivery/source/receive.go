@@ -44,6 +44,7 @@ func (c *call) receive() error {
 	cmd.Env = append(cmd.Env, refusedVariable+"="+refused, protectedVariable+"="+strings.Join(protected, " "))
 	cmd.Env = append(cmd.Env, c.protocol()...)
 	cmd.Stdin = io.MultiReader(bytes.NewReader(request.raw), body)
+	cmd.WaitDelay = time.Second // for a client that goes on sending what git gave up
 	answer, err := cmd.StdoutPipe()
 	if err != nil {
 		return gitError(c.service, err, "")
@@ -63,17 +64,10 @@ func (c *call) receive() error {
 
 // conclude tells what became of a push.
 func (c *call) conclude(push maru.Push, out *answerWriter, report []byte) {
-	follow := func(context.Context, func(string)) error { return nil }
-	push.Updates = c.made(push.Updates)
-	var err error
-	if push.ID != "" {
-		var told func(context.Context, func(string)) error
-		if told, err = c.receiver.Received(context.WithoutCancel(c.r.Context()), push); err == nil {
-			follow = told
-		} else {
-			c.repositories.log.Error("what follows from a push is not recorded; it is tried again", "repository", c.id.String(), "error", err)
-			err = maru.Errorf(maru.Unavailable, "the refs are moved, but what follows could not be recorded yet")
-		}
+	follow, err := c.record(push)
+	if err != nil {
+		c.repositories.log.Error("what follows from a push is not recorded; the next start of the server makes up for it", "repository", c.id.String(), "error", err)
+		err = maru.Errorf(maru.Unavailable, "the refs are moved, but what follows could not be recorded: the server makes up for it when it starts next")
 	}
 	out.write(report)
 	if out.sideband {
@@ -95,15 +89,22 @@ func (c *call) conclude(push maru.Push, out *answerWriter, report []byte) {
 	}
 }
 
-// made gives those updates that the repository has now.
-func (c *call) made(updates []maru.RefUpdate) []maru.RefUpdate {
-	if len(updates) == 0 {
-		return nil
+// record hands on those updates of an admitted push that were made.
+func (c *call) record(push maru.Push) (follow func(context.Context, func(string)) error, err error) {
+	if push.ID == "" {
+		return func(context.Context, func(string)) error { return nil }, nil
 	}
+	if push.Updates, err = c.made(push.Updates); err != nil {
+		return nil, err
+	}
+	return c.receiver.Received(context.WithoutCancel(c.r.Context()), push)
+}
+
+// made gives those updates that the repository has now.
+func (c *call) made(updates []maru.RefUpdate) ([]maru.RefUpdate, error) {
 	out, err := c.repositories.output(context.WithoutCancel(c.r.Context()), c.dir, "for-each-ref", "--format=%(objectname) %(refname)")
 	if err != nil {
-		c.repositories.log.Error("the refs of a Git repository can't be read", "repository", c.id.String(), "error", err)
-		return nil
+		return nil, err
 	}
 	now := map[string]string{}
 	for line := range strings.Lines(out) {
@@ -117,7 +118,7 @@ func (c *call) made(updates []maru.RefUpdate) []maru.RefUpdate {
 			made = append(made, u)
 		}
 	}
-	return made
+	return made, nil
 }
 
 func withHint(err error) string {

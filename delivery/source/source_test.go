@@ -302,7 +302,7 @@ func TestARefusedPushLeavesNothing(t *testing.T) {
 		t.Errorf("it left %v, %v", packs, err)
 	}
 	r.desk.admit, r.desk.fail = nil, errors.New("the disk is full")
-	r.refused("what follows could not be recorded yet", "push", "maru", "main")
+	r.refused("what follows could not be recorded", "push", "maru", "main")
 }
 
 func TestLimits(t *testing.T) {
