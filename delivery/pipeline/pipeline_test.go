@@ -145,15 +145,16 @@ func TestSteps(t *testing.T) {
 		annotations string
 		ends        string
 	}{
-		{name: "a script", steps: "      - run: |\n          echo one\n          echo two >&2\n", conclusion: maru.Success, log: "one\ntwo"},
+		{name: "a script", steps: "      - run: |\n          echo one\n          echo two\n", conclusion: maru.Success, log: "one\ntwo"},
+		{name: "its errors", steps: "      - run: echo two >&2\n", conclusion: maru.Success, log: "two"},
 		{name: "a failure", steps: "      - run: exit 3\n      - run: echo not\n      - if: failure()\n        run: echo after\n", conclusion: maru.Failure, log: "after",
 			annotations: "error :0 the process ended with exit code 3", ends: "failure Run exit 3\nskipped Run echo not\nsuccess Run echo after"},
 		{name: "pipefail with bash", steps: "      - {run: 'false | true', shell: bash}\n", conclusion: maru.Failure},
 		{name: "no pipefail without", steps: "      - run: false | true\n", conclusion: maru.Success},
 		{name: "python", steps: "      - {run: \"import os; print('x' + os.environ['A'])\", shell: python, env: {A: 1}}\n", conclusion: maru.Success, log: "x1"},
 		{name: "a shell of one's own", steps: "      - {run: 'print qq(hi\\n)', shell: 'perl {0}'}\n", conclusion: maru.Success, log: "hi"},
-		{name: "outputs", steps: "      - id: o\n        run: |\n          echo a=1 >> $GITHUB_OUTPUT\n          printf 'b<<EOF\\nx\\ny=z\\nEOF\\n' >> $GITHUB_OUTPUT\n      - run: echo \"${{ steps.o.outputs.a }} ${{ toJSON(steps.o.outputs.b) }} ${{ steps.o.outcome }}\"\n",
-			conclusion: maru.Success, log: "1 x\\ny=z success"},
+		{name: "outputs", steps: "      - id: o\n        run: |\n          echo a=1 >> $GITHUB_OUTPUT\n          printf 'b<<EOF\\nx\\ny=z\\nEOF\\n' >> $GITHUB_OUTPUT\n      - run: echo ${{ steps.o.outputs.a }} '${{ toJSON(steps.o.outputs.b) }}' ${{ steps.o.outcome }}\n",
+			conclusion: maru.Success, log: `1 "x\ny=z" success`},
 		{name: "environment", steps: "      - run: |\n          echo A=1 >> $GITHUB_ENV\n          mkdir bin; printf '#!/bin/sh\\necho mine' > bin/tool; chmod +x bin/tool; echo $PWD/bin >> $GITHUB_PATH\n      - run: echo $A ${{ env.A }} $B; tool\n        env: {B: \"${{ env.A }}2\"}\n",
 			conclusion: maru.Success, log: "1 1 12\nmine"},
 		{name: "reserved", steps: "      - run: echo GITHUB_SHA=x >> $GITHUB_ENV\n", conclusion: maru.Failure, annotations: "error :0 GITHUB_ENV: the variable GITHUB_SHA can't be set for the steps to come (use another name, or the step's env)"},
@@ -398,5 +399,19 @@ func TestEventsAreJSON(t *testing.T) {
 	}
 	if got.of(maru.RunSummary) != "# S\n" || got.log() != "a\uFFFDb" {
 		t.Errorf("%q %q", got.of(maru.RunSummary), got.log())
+	}
+}
+
+// TestReports: what tests wrote to JUnit's files is told at the end of the job.
+func TestReports(t *testing.T) {
+	got := newRig(t).run(t.Context(), workflowOf("      - run: |\n          mkdir -p build/test-results\n          echo '<testsuite name=\"s\"><testcase name=\"a\"/><testcase name=\"b\"><failure message=\"no s3cr3t-value\"/></testcase></testsuite>' > build/test-results/TEST-a.xml\n          echo '<other/>' > junit.xml; echo broken > test-x.xml\n"), nil, nil)
+	var tests []string
+	for _, e := range got.events {
+		if e.Tests != nil {
+			tests = append(tests, fmt.Sprintf("%d %d %v", e.Tests.Passed, e.Tests.Failed, e.Tests.Tests))
+		}
+	}
+	if strings.Join(tests, ";") != "1 1 [{s b no ***  0}]" {
+		t.Errorf("%q", tests)
 	}
 }

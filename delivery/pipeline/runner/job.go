@@ -145,6 +145,7 @@ func (j *job) steps(ctx context.Context) schedule.Result {
 		f.step(ctx, s)
 	}
 	j.runPosts(ctx)
+	j.takeReports(ctx)
 	outputs, err := j.outputs(f)
 	switch {
 	case j.cancelled.Load() != nil:

@@ -49,10 +49,7 @@ func (s *stepRun) script(ctx context.Context) error {
 	s.seen = tests.Line
 	err = s.exec(ctx, args, s.job.folder(dir), nil, map[string]string{file: text})
 	if found := tests.Report(); found != nil {
-		for i := range found.Tests {
-			t := &found.Tests[i]
-			t.Message, t.Name = s.job.masks.Replace(t.Message), s.job.masks.Replace(t.Name)
-		}
+		s.job.maskTests(found)
 		s.job.emit(maru.RunEvent{Kind: maru.RunTests, Step: s.number, Tests: found})
 	}
 	return err

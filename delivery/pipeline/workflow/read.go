@@ -100,14 +100,6 @@ func (r *reader) text(n *yaml.Node, where string) expr.Text {
 	return t
 }
 
-func (r *reader) optional(n *yaml.Node, where string) *expr.Text {
-	if n == nil {
-		return nil
-	}
-	t := r.text(n, where)
-	return &t
-}
-
 // whole gives the expression that a value is instead of a mapping or a list.
 func (r *reader) whole(n *yaml.Node, where string) *expr.Text {
 	if n == nil || n.Kind != yaml.ScalarNode || isNull(n) {

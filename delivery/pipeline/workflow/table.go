@@ -50,11 +50,6 @@ func (r row) butRefused(values string, when func(*yaml.Node) bool, means, instea
 	return r
 }
 
-func (r row) butLeft(values string, when func(*yaml.Node) bool, means, instead string) row {
-	r.but = append(slices.Clip(r.but), exception{values, when, warned, means, instead})
-	return r
-}
-
 // table gives the rows of all keys, by key. docs/workflows.md is made of it.
 var table = sync.OnceValue(func() map[string]row {
 	rows := map[string]row{}
@@ -119,5 +114,3 @@ func (r *reader) treatKey(k, v *yaml.Node, key string) {
 		r.treat(v, key)
 	}
 }
-
-func isTrue(n *yaml.Node) bool { return words(n) == "true" }
