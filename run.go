@@ -38,7 +38,7 @@ type Push struct {
 	By         Token
 }
 
-// Run is one execution of what follows from a commit: its app is built and deployed. Runs of one app in one
+// Run is one execution of what follows from a commit: its workflows are run, and its app is built and deployed. Runs of one app in one
 // environment go one after the other; one that waits is given up for a newer one.
 type Run struct {
 	Scope   Scope     `json:"scope"`
@@ -68,6 +68,7 @@ type RunPhase string
 const (
 	RunQueued     RunPhase = "queued"
 	RunWaiting    RunPhase = "waiting" // for approval
+	RunTesting    RunPhase = "testing" // the commit's workflows run
 	RunBuilding   RunPhase = "building"
 	RunDeploying  RunPhase = "deploying"
 	RunSucceeded  RunPhase = "succeeded"

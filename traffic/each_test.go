@@ -7,13 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/marucloud/maru/traffic"
 )
@@ -24,13 +21,12 @@ func byEach(t *testing.T) (*secureWorld, map[string]func(r *http.Request) (*http
 	pc := listenUDP(t)
 	w := quicWorld(t, pc, func(cfg *traffic.Config) { cfg.Drain = 5 * time.Second }, "web.test")
 	clear := &http.Transport{ExpectContinueTimeout: 20 * time.Second, DialContext: w.dial(w.http)}
-	clear2 := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
-		return w.dial(w.http)(ctx, "", "")
-	}}
+	clear2 := &http.Transport{ExpectContinueTimeout: 20 * time.Second, DialContext: w.dial(w.http), Protocols: new(http.Protocols)}
+	clear2.Protocols.SetUnencryptedHTTP2(true)
 	secure := &http.Transport{ExpectContinueTimeout: 20 * time.Second, TLSClientConfig: &tls.Config{RootCAs: w.roots}, DialContext: w.dial(w.https)}
 	secure2 := &http.Transport{ExpectContinueTimeout: 20 * time.Second, TLSClientConfig: &tls.Config{RootCAs: w.roots}, DialContext: w.dial(w.https), ForceAttemptHTTP2: true}
 	t.Cleanup(func() {
-		for _, tr := range []interface{ CloseIdleConnections() }{clear, clear2, secure, secure2} {
+		for _, tr := range []*http.Transport{clear, clear2, secure, secure2} {
 			tr.CloseIdleConnections()
 		}
 	})

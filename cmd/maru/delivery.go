@@ -9,6 +9,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/compose"
+	"github.com/marucloud/maru/delivery/pipeline/workflow"
 	"github.com/marucloud/maru/delivery/run"
 	"github.com/marucloud/maru/delivery/source"
 	"github.com/marucloud/maru/server"
@@ -44,6 +45,18 @@ func (d deployer) Load(ctx context.Context, folder string, scope maru.Scope) (ru
 		l.Warnings = append(l.Warnings, warning.String())
 	}
 	return l, nil
+}
+
+// Verify implements [run.Deployer]. The branch decides what is deployed, so that who may push to it is trusted.
+func (d deployer) Verify(ctx context.Context, r maru.Run, folder string, tell func(maru.RunLogLine)) error {
+	id := maru.RepositoryID{Project: r.Scope.Project, App: r.Scope.App}
+	_, standard, err := d.plane.repositories.Branches(ctx, id)
+	if err != nil {
+		return err
+	}
+	return d.plane.pipelines.verify(ctx, server.RunRequest{
+		Scope: r.Scope, Folder: folder, Event: workflow.Push, Ref: "refs/heads/" + r.Branch, SHA: r.Commit, DefaultBranch: standard, Message: r.Message, By: r.By,
+	}, tell)
 }
 
 func (d deployer) Release(ctx context.Context, r maru.Run, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {

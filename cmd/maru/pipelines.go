@@ -100,35 +100,129 @@ func (p *pipelines) Run(ctx context.Context, req server.RunRequest, tell func(ma
 	if len(selection.Workflows) == 0 {
 		return maru.WithHint(maru.Errorf(maru.NotFound, "no workflow is for %s of %s", event.Name, req.Ref), "name the one to run")
 	}
+	_, err = p.runAll(ctx, req, selection, tell)
+	return err
+}
+
+// verify runs the workflows that a push starts, where the tree has any, and tells of it in lines. It gives an
+// error when one does not succeed.
+func (p *pipelines) verify(ctx context.Context, req server.RunRequest, tell func(maru.RunLogLine)) error {
+	say := func(text string) { tell(maru.RunLogLine{Time: time.Now().UTC(), Text: text}) }
+	root, err := os.OpenRoot(req.Folder)
+	if err != nil {
+		return maru.Errorf(maru.Unavailable, "read the source tree: %w", err)
+	}
+	defer root.Close()
+	selection, err := pipeline.Select(root.FS(), req.GitHub, workflow.Event{Name: req.Event, Ref: req.Ref}, nil)
+	switch {
+	case maru.KindOf(err) == maru.NotFound, err == nil && selection.Default != "":
+		say("no workflow in " + workflow.Folder(req.GitHub) + ": nothing is tested before the deploy")
+		return nil
+	case err != nil:
+		return err
+	case len(selection.Workflows) == 0:
+		say("no workflow is for a push to this branch: nothing is tested before the deploy")
+		return nil
+	}
+	for _, w := range selection.Warnings {
+		say("warning: " + w.String())
+	}
+	var failed []string
+	conclusion, err := p.runAll(ctx, req, selection, func(e maru.RunEvent) {
+		if e.Kind == maru.JobEnded && e.Conclusion == maru.Failure {
+			failed = append(failed, e.Job)
+		}
+		for _, text := range runEventLines(e) {
+			tell(maru.RunLogLine{Time: e.Time, Service: e.Job, Output: e.Kind == maru.RunLine, Text: text})
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return maru.Errorf(maru.Interrupted, "%w", context.Cause(ctx))
+	case conclusion != maru.Success && len(failed) > 0:
+		return maru.WithHint(maru.Errorf(maru.Invalid, "the tests failed: job %s", strings.Join(failed, ", ")), "nothing was deployed; correct it and push again")
+	case conclusion != maru.Success:
+		return maru.WithHint(maru.Errorf(maru.Invalid, "the workflows ended with %s", conclusion), "nothing was deployed; see the run's log")
+	}
+	return nil
+}
+
+// runEventLines says in lines what a person wants to know of an event.
+func runEventLines(e maru.RunEvent) []string {
+	switch e.Kind {
+	case maru.JobStarted:
+		return []string{"job started"}
+	case maru.StepStarted:
+		return []string{"step " + e.Name}
+	case maru.RunLine:
+		return []string{e.Text}
+	case maru.RunAnnotation:
+		text := e.Level + ": " + e.Text
+		if e.File != "" {
+			text = fmt.Sprintf("%s:%d: %s", e.File, e.Line, text)
+		}
+		return []string{text}
+	case maru.RunTests:
+		lines := []string{fmt.Sprintf("tests: %d passed, %d failed, %d skipped", e.Tests.Passed, e.Tests.Failed, e.Tests.Skipped)}
+		for _, t := range e.Tests.Tests {
+			at := ""
+			if t.File != "" {
+				at = fmt.Sprintf(" at %s:%d", t.File, t.Line)
+			}
+			lines = append(lines, "failed: "+strings.TrimSpace(t.Suite+" "+t.Name)+at)
+		}
+		return lines
+	case maru.JobEnded:
+		text := "job ended: " + string(e.Conclusion)
+		if e.Text != "" {
+			text += ": " + e.Text
+		}
+		return []string{text}
+	}
+	return nil
+}
+
+// runAll runs the workflows of a selection beside each other. It gives success if all of them do.
+func (p *pipelines) runAll(ctx context.Context, req server.RunRequest, selection pipeline.Selection, tell func(maru.RunEvent)) (maru.Conclusion, error) {
 	select {
 	case <-p.swept:
 	case <-ctx.Done():
-		return maru.Errorf(maru.Interrupted, "%w", context.Cause(ctx))
+		return "", maru.Errorf(maru.Interrupted, "%w", context.Cause(ctx))
 	}
 	var mu sync.Mutex
-	serially := func(e maru.RunEvent) {
-		mu.Lock()
-		defer mu.Unlock()
-		tell(e)
-	}
+	all := maru.Success
 	var runs errgroup.Group
 	for _, w := range selection.Workflows {
-		runs.Go(func() error { return p.run(ctx, req, event, selection.Project, w, serially) })
+		runs.Go(func() error {
+			conclusion, err := p.run(ctx, req, selection.Project, w, func(e maru.RunEvent) {
+				mu.Lock()
+				defer mu.Unlock()
+				tell(e)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			if conclusion != maru.Success && conclusion != maru.Skipped && all != maru.Failure {
+				all = conclusion
+			}
+			return err
+		})
 	}
-	return runs.Wait()
+	err := runs.Wait()
+	return all, err
 }
 
-func (p *pipelines) run(ctx context.Context, req server.RunRequest, event workflow.Event, project *workflow.Project, w *workflow.Workflow, tell func(maru.RunEvent)) error {
+func (p *pipelines) run(ctx context.Context, req server.RunRequest, project *workflow.Project, w *workflow.Workflow, tell func(maru.RunEvent)) (maru.Conclusion, error) {
 	id := "run-" + strings.ToLower(rand.Text()[:10])
 	defer func() { _ = p.artifacts.Remove(id) }() // they were for the run's own jobs
-	_, err := p.pipeline.Run(ctx, pipeline.Request{
+	return p.pipeline.Run(ctx, pipeline.Request{
 		ID: id, Project: project, Workflow: w, Source: pipeline.Folder(req.Folder), Inputs: req.Inputs,
 		Event: pipeline.Event{
-			Name: event.Name, Ref: req.Ref, SHA: req.SHA, Base: req.Base, Actor: req.By, DefaultBranch: req.DefaultBranch, Message: req.Message,
+			Name: orElse(req.Event, workflow.Push), Ref: req.Ref, SHA: req.SHA, Base: req.Base, Actor: req.By, DefaultBranch: req.DefaultBranch, Message: req.Message,
 			Repository: fmt.Sprintf("%s/%s", req.Scope.Project, orElse(req.Scope.App, "app")),
 		},
 	}, tell)
-	return err
 }
 
 func orElse(a, b string) string {

@@ -34,6 +34,7 @@ type world struct {
 	release  func(ctx context.Context, run maru.Run) error
 	follow   func(ctx context.Context, run maru.Run) error
 	load     error
+	verify   error
 }
 
 func (w *world) List() []maru.RepositoryID { return []maru.RepositoryID{shop} }
@@ -63,6 +64,13 @@ func (w *world) Load(context.Context, string, maru.Scope) (Loaded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return Loaded{App: maru.App{Name: "shop", Environments: w.policy}}, w.load
+}
+
+func (w *world) Verify(_ context.Context, run maru.Run, _ string, tell func(maru.RunLogLine)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	tell(maru.RunLogLine{Service: "unit", Output: true, Text: "testing " + run.Commit})
+	return w.verify
 }
 
 func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
@@ -224,13 +232,27 @@ func (g *gate) wait(ctx context.Context, run maru.Run) error {
 	}
 }
 
+// TestWhatFailsItsTestsIsNotDeployed: the push says which, and nothing is built.
+func TestWhatFailsItsTestsIsNotDeployed(t *testing.T) {
+	r := begin(t)
+	r.verify = maru.Errorf(maru.Invalid, "the tests failed: job unit")
+	shown, err := r.push("main", "c1")
+	if err == nil || !strings.Contains(shown, "error: the tests failed: job unit") || strings.Contains(shown, "building c1") {
+		t.Errorf("%v\n%s", err, shown)
+	}
+	all, err := r.runs.Runs(t.Context(), maru.Scope{})
+	if err != nil || len(all) != 1 || all[0].Phase != maru.RunFailed || len(r.deployed) != 0 {
+		t.Errorf("%+v, %v, deployed %q", all, err, r.deployed)
+	}
+}
+
 func TestPushBecomesARun(t *testing.T) {
 	r := begin(t)
 	shown, err := r.push("main", "c1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"run 1 of shop is queued", "run 1 of shop: c1 of main goes to production, by ann", "note: a submodule is missing", "web | building c1", "rollout 1", "serving"} {
+	for _, want := range []string{"run 1 of shop is queued", "run 1 of shop: c1 of main goes to production, by ann", "note: a submodule is missing", "unit | testing c1", "web | building c1", "rollout 1", "serving"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("it does not show %q:\n%s", want, shown)
 		}

@@ -60,6 +60,9 @@ type Loaded struct {
 type Deployer interface {
 	// Load reads the compose file in a folder, and no file that is not below it.
 	Load(ctx context.Context, folder string, scope maru.Scope) (Loaded, error)
+	// Verify runs the workflows of the commit in a folder that a push to the run's branch starts; why the commit
+	// is not to be deployed is its error.
+	Verify(ctx context.Context, run maru.Run, folder string, tell func(maru.RunLogLine)) error
 	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
 	// While a rollout to the same state is under way it is that one.
 	Release(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)

@@ -69,10 +69,10 @@ func (r *Runs) enter(ctx context.Context, run *maru.Run, phase maru.RunPhase, al
 	return err
 }
 
-// build makes a rollout of the run's commit.
+// build makes a rollout of the run's commit, once its workflows say that it is good.
 func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say func(string, ...any)) (rollout int, err error) {
-	again := run.Phase == maru.RunBuilding
-	if err := r.enter(ctx, run, maru.RunBuilding, func(now *maru.Run) { now.Started = time.Now().UTC() }); err != nil {
+	again := run.Phase == maru.RunTesting || run.Phase == maru.RunBuilding
+	if err := r.enter(ctx, run, maru.RunTesting, func(now *maru.Run) { now.Started = time.Now().UTC() }); err != nil {
 		return 0, err
 	}
 	if again {
@@ -94,6 +94,12 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 	}
 	for _, warning := range loaded.Warnings {
 		say("warning: %s", warning)
+	}
+	if err := r.deployer.Verify(ctx, *run, checkout.Dir, log.add); err != nil {
+		return 0, err
+	}
+	if err := r.enter(ctx, run, maru.RunBuilding, func(*maru.Run) {}); err != nil {
+		return 0, err
 	}
 	return r.deployer.Release(ctx, *run, checkout.Dir, loaded, log.add)
 }

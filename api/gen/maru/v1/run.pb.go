@@ -35,7 +35,7 @@ type Run struct {
 	By      string `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
 	// of is the number of the run that this one tries again.
 	Of int32 `protobuf:"varint,7,opt,name=of,proto3" json:"of,omitempty"`
-	// phase is one of: queued, waiting, building, deploying, succeeded, failed, rolled-back, cancelled,
+	// phase is one of: queued, waiting, testing, building, deploying, succeeded, failed, rolled-back, cancelled,
 	// superseded. The last five are final.
 	Phase   string                 `protobuf:"bytes,8,opt,name=phase,proto3" json:"phase,omitempty"`
 	Reason  string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
