@@ -78,6 +78,11 @@ func (s *shell) prepare(ctx context.Context, services []string) (deployment, err
 		return deployment{}, err
 	}
 	s.showWarnings(loaded.Warnings)
+	return s.prepareLoaded(ctx, loaded, services)
+}
+
+// prepareLoaded does so with a file that was read.
+func (s *shell) prepareLoaded(ctx context.Context, loaded compose.Result, services []string) (deployment, error) {
 	for _, name := range services {
 		if _, ok := loaded.App.Services[name]; !ok {
 			return deployment{}, misuse{maru.WithHint(maru.Errorf(maru.NotFound, "the file has no service %q", name),

@@ -73,14 +73,23 @@ that are gone. With -f it goes on with what they write, through restarts of anyt
 // streamLogs prints entries. When the server goes away while following it asks again from the last
 // entry of each instance on, so that no line is lost or shown twice.
 func (s *shell) streamLogs(ctx context.Context, connected *client.Client, request *maruv1.LogsRequest, o logOptions) error {
-	request.After = map[string]string{}
 	printer := &logPrinter{shell: s, options: o, style: styles(s.Stdout), started: map[string]bool{}}
+	return followLogs(ctx, connected, request, o.follow, printer.print)
+}
+
+// followLogs does what streamLogs does, with the entries going to show.
+func followLogs(ctx context.Context, connected *client.Client, request *maruv1.LogsRequest, follow bool, show func(*maruv1.LogEntry) error) error {
+	request.After = map[string]string{}
+	var first timestamp // of the first entry that was shown
 	for {
 		stream, err := connected.Logs.Logs(ctx, request)
 		if err == nil {
 			for stream.Receive() {
 				for _, e := range stream.Msg().Entries {
-					if err := printer.print(e); err != nil {
+					if first == nil {
+						first = e.Time
+					}
+					if err := show(e); err != nil {
 						return err
 					}
 					request.After[e.Instance] = e.Cursor
@@ -89,16 +98,16 @@ func (s *shell) streamLogs(ctx context.Context, connected *client.Client, reques
 			err = stream.Err()
 			_ = stream.Close()
 		}
-		if ctx.Err() != nil || err == nil && !o.follow {
+		if ctx.Err() != nil || err == nil && !follow {
 			return nil
 		}
-		if err != nil && (!o.follow || maru.KindOf(err) != maru.Unavailable && maru.KindOf(err) != maru.Interrupted) {
+		if err != nil && (!follow || maru.KindOf(err) != maru.Unavailable && maru.KindOf(err) != maru.Interrupted) {
 			return err
 		}
 		if len(request.After) > 0 && request.Tail != 0 {
 			// Of instances that After does not name nothing was shown: they began meanwhile, or what they had
 			// was behind the past lines that were asked for. Where all lines were, theirs are still to come.
-			request.Tail, request.Since = 0, printer.first
+			request.Tail, request.Since = 0, first
 		}
 		select {
 		case <-time.After(logRetry):
@@ -113,13 +122,9 @@ type logPrinter struct {
 	options logOptions
 	style   style
 	started map[string]bool // instances whose present line is not complete
-	first   timestamp       // of the first entry that was shown
 }
 
 func (p *logPrinter) print(e *maruv1.LogEntry) error {
-	if p.first == nil {
-		p.first = e.Time
-	}
 	if p.output == "json" {
 		return p.printLine(e)
 	}

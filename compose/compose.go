@@ -58,6 +58,9 @@ type Result struct {
 	Files []string
 	// Bound are the host paths of the App's bind mounts, sorted.
 	Bound []string
+	// Watch says what of each service follows changes of files while one works on it, as develop.watch
+	// has it, in its order. Services without such rules are left out.
+	Watch map[string][]WatchRule
 	// CI is who runs the app's pipelines, as x-maru.ci says: "maru", "github" or "".
 	CI string
 }
@@ -81,6 +84,7 @@ func Load(ctx context.Context, o Options) (Result, error) {
 		BuildSecrets: l.buildSecrets,
 		Files:        slices.Sorted(maps.Keys(l.read)),
 		Bound:        slices.Sorted(maps.Keys(l.bound)),
+		Watch:        l.watch,
 		CI:           l.ci,
 	}, nil
 }

@@ -85,6 +85,7 @@ func (s *service) convert() {
 	s.probes()
 	s.routes()
 	s.dependencies()
+	s.develop()
 }
 
 var pullPolicies = map[string]string{

@@ -39,6 +39,7 @@ type load struct {
 
 	app          maru.App
 	ci           string
+	watch        map[string][]WatchRule
 	secrets      map[string][]byte
 	buildSecrets map[string]map[string][]byte
 	bound        map[string]bool
@@ -56,6 +57,7 @@ func newLoad(o Options) *load {
 		secrets:      map[string][]byte{},
 		buildSecrets: map[string]map[string][]byte{},
 		bound:        map[string]bool{},
+		watch:        map[string][]WatchRule{},
 	}
 }
 

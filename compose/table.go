@@ -71,7 +71,7 @@ func (r row) butRefused(values string, when func(*node) bool, means, instead str
 // table gives the rows of all keys, by key. It is the source of docs/compose.md.
 var table = sync.OnceValue(func() map[string]row {
 	rows := map[string]row{}
-	for _, r := range slices.Concat(topRows(), containerRows(), hostRows(), mountRows(), serviceRows(), networkRows(), namingRows(), buildRows(), deployRows(), limitRows()) {
+	for _, r := range slices.Concat(topRows(), containerRows(), hostRows(), mountRows(), serviceRows(), networkRows(), namingRows(), buildRows(), developRows(), deployRows(), limitRows()) {
 		if _, ok := rows[r.key]; ok {
 			panic("compose: two rows for " + r.key)
 		}

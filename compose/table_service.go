@@ -96,7 +96,6 @@ func hostRows() []row {
 			butWarned("any other", isNot("json-file", "local", "none"), "Logs are kept by Maru, and not handed on.", "leave driver out, and read them with maru logs or its API"),
 		anyway(s+"logging.options", "Maru rotates logs by size and age itself, whatever max-size, max-file and compress say.").
 			butWarned("others than max-size, max-file, compress and mode", otherLogOptions, "Maru keeps logs itself, and has no use for the driver's options.", "leave options out").all(),
-		warnOf(s+"develop", "Deploys have no use for it.", "").all(),
 		refuse(s+"models", "Maru does not run language models.",
 			"run the model's server as a service, and give its address in environment").all(),
 		refuse(s+"provider", "Managed backing services are not done yet.",

@@ -3,6 +3,9 @@
 // --hold instead of a command it reaps orphans until it gets a signal, while others run commands beside it;
 // with --hold FROM=TO… it also leads connections from addresses of the instance's own to others.
 //
+// Run beside process 1, for maru dev, it takes files from standard input with --sync, and with --restart
+// has process 1 end its command and start it again in what the instance is by now.
+//
 // Called by another name it tries, once for all instances, what they need from a user namespace.
 package main
 
@@ -34,6 +37,18 @@ func main() {
 	if len(os.Args) < 2 {
 		fail(exitNotFound, "maru-init: no command")
 	}
+	switch os.Args[1] {
+	case "--sync":
+		if err := receive(os.Stdin); err != nil {
+			fail(1, err.Error())
+		}
+		return
+	case "--restart":
+		if err := askRestart(); err != nil {
+			fail(1, err.Error())
+		}
+		return
+	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	if os.Args[1] == "--hold" {
@@ -43,6 +58,11 @@ func main() {
 		hold(signals)
 		return
 	}
+	run(signals)
+}
+
+// run runs the command to its end, again after each restart that was asked for.
+func run(signals <-chan os.Signal) {
 	path, err := exec.LookPath(os.Args[1])
 	if err != nil {
 		fail(exitCode(err), "maru-init: "+err.Error())
@@ -51,19 +71,38 @@ func main() {
 	if err != nil {
 		fail(exitCode(err), "maru-init: "+err.Error())
 	}
-	for s := range signals {
-		number, ok := s.(syscall.Signal)
-		if !ok {
+	var restart restarter
+	for {
+		select {
+		case <-restart.patience():
+			_ = syscall.Kill(-child, syscall.SIGKILL)
 			continue
-		}
-		switch number {
-		case syscall.SIGCHLD:
-			if code, ended := reap(child); ended {
-				os.Exit(code)
+		case s := <-signals:
+			number, ok := s.(syscall.Signal)
+			if !ok {
+				continue
 			}
-		case syscall.SIGURG: // the Go runtime sends it to itself
-		default:
-			_ = syscall.Kill(child, number)
+			switch number {
+			case syscall.SIGCHLD:
+				code, ended := reap(child)
+				if !ended {
+					continue
+				}
+				if !restart.ended() {
+					os.Exit(code)
+				}
+				if child, err = start(path); err != nil {
+					fail(exitCode(err), "maru-init: "+err.Error())
+				}
+			case restartSignal:
+				restart.ask(child)
+			case syscall.SIGURG: // the Go runtime sends it to itself
+			default:
+				if ends(number) {
+					restart = restarter{}
+				}
+				_ = syscall.Kill(child, number)
+			}
 		}
 	}
 }

@@ -48,7 +48,7 @@ func Scan(ctx context.Context, dir string, o ScanOptions) (Manifest, error) {
 	if !info.IsDir() {
 		return nil, maru.Errorf(maru.Invalid, "build context %s is not a folder", dir)
 	}
-	keep, err := newFilter(dir, o)
+	keep, err := NewFilter(dir, o)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func comparePaths(a, b string) int {
 type walk struct {
 	ctx      context.Context
 	dir      string
-	keep     *filter
+	keep     *Filter
 	only     func(path string) bool
 	manifest Manifest
 	files    []file
@@ -123,12 +123,12 @@ func (w *walk) visit(name string, d fs.DirEntry, err error) error {
 		}
 		return nil
 	}
-	kept, err := w.keep.keeps(relative)
+	kept, err := w.keep.Keeps(relative)
 	if err != nil {
 		return err
 	}
 	if !kept {
-		if d.IsDir() && w.keep.skips(relative) {
+		if d.IsDir() && w.keep.Skips(relative) {
 			return fs.SkipDir
 		}
 		return nil
@@ -238,14 +238,15 @@ func hashFile(name string) (Digest, int64, error) {
 	return Digest(h.Sum(nil)), n, nil
 }
 
-// filter tells what of a folder is taken.
-type filter struct {
+// Filter tells what of a folder is taken.
+type Filter struct {
 	matcher *patternmatcher.PatternMatcher
 	always  map[string]bool // the files that say how to build
 }
 
-func newFilter(dir string, o ScanOptions) (*filter, error) {
-	f := &filter{always: map[string]bool{}}
+// NewFilter reads what of a folder is left out.
+func NewFilter(dir string, o ScanOptions) (*Filter, error) {
+	f := &Filter{always: map[string]bool{}}
 	if o.Dockerfile != "" {
 		f.always[path.Clean(filepath.ToSlash(o.Dockerfile))] = true
 	}
@@ -279,7 +280,8 @@ func newFilter(dir string, o ScanOptions) (*filter, error) {
 	return f, nil
 }
 
-func (f *filter) keeps(relative string) (bool, error) {
+// Keeps tells whether a path within the folder, with forward slashes, is taken.
+func (f *Filter) Keeps(relative string) (bool, error) {
 	if f.always[relative] {
 		return true, nil
 	}
@@ -290,8 +292,8 @@ func (f *filter) keeps(relative string) (bool, error) {
 	return !ignored, nil
 }
 
-// skips tells whether nothing below an ignored folder can be taken.
-func (f *filter) skips(folder string) bool {
+// Skips tells whether nothing below an ignored folder can be taken.
+func (f *Filter) Skips(folder string) bool {
 	for name := range f.always {
 		if strings.HasPrefix(name, folder+"/") {
 			return false
