@@ -209,7 +209,7 @@ func (d *dev) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if d.deploying {
-				<-d.deployed // it ends with ctx
+				_ = <-d.deployed // it ends with ctx, which is why
 			}
 			return nil
 		case paths := <-d.changes:

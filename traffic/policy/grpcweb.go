@@ -96,7 +96,7 @@ func (c *webAnswer) Write(p []byte) error {
 // End sends the trailer as a last frame.
 func (c *webAnswer) End(trailer message.Header) error {
 	if c.trailer {
-		frame := []byte{0x80, 0, 0, 0, 0}
+		frame := append([]byte(nil), 0x80, 0, 0, 0, 0)
 		for _, f := range trailer {
 			frame = append(frame, strings.ToLower(f.Name)+": "+f.Value+"\r\n"...)
 		}

@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -103,7 +104,7 @@ func TestSyntaxErrors(t *testing.T) {
 		"${{ 'ok' }} and\n ${{ == }}": {2, 6},
 	} {
 		_, err := ParseText(source)
-		e, ok := err.(*SyntaxError)
+		e, ok := errors.AsType[*SyntaxError](err)
 		if !ok {
 			t.Errorf("%q: %v", source, err)
 			continue
@@ -184,7 +185,7 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, source string) {
 		text, err := ParseText(source)
 		if err != nil {
-			if _, ok := err.(*SyntaxError); !ok {
+			if _, ok := errors.AsType[*SyntaxError](err); !ok {
 				t.Fatalf("%T", err)
 			}
 			return

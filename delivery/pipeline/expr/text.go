@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"errors"
 	"strings"
 )
 
@@ -33,7 +34,10 @@ func ParseText(source string) (Text, error) {
 		line, column := place(source, at)
 		e, end, err := parsePrefix(source[at:])
 		if err != nil {
-			return Text{}, shift(err.(*SyntaxError), line, column)
+			if e, ok := errors.AsType[*SyntaxError](err); ok {
+				err = shift(e, line, column)
+			}
+			return Text{}, err
 		}
 		t.parts = append(t.parts, part{expr: e, line: line, column: column})
 		at += end

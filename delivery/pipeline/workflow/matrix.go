@@ -90,9 +90,9 @@ func tooManyJobs(n int) error {
 // addIncluded extends each combination by what of include goes with it, and appends the rest as
 // combinations of their own.
 func addIncluded(base []*expr.Object, dimensions *expr.Object, include []*expr.Object) []*expr.Object {
-	extended := make([]*expr.Object, len(base))
-	for i, c := range base {
-		extended[i] = c.Clone()
+	var extended []*expr.Object
+	for _, c := range base {
+		extended = append(extended, c.Clone())
 	}
 	var added []*expr.Object
 	for _, entry := range include {
