@@ -209,7 +209,7 @@ func (d *dev) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			if d.deploying {
-				_ = <-d.deployed // it ends with ctx, which is why
+				<-d.deployed //nolint:errcheck // it ends with ctx
 			}
 			return nil
 		case paths := <-d.changes:
