@@ -194,11 +194,11 @@ var other = maru.Scope{Project: "default", Environment: "production", App: "othe
 
 func TestRun(t *testing.T) {
 	l := newLogs(t, Config{Interval: time.Millisecond, MaxBytes: 100 << 10})
+	write(t, l, "web", "web-1-a", 1, strings.Repeat("the same again and again\n", 5000)) // too much, were it not compressed
+	write(t, l, "web", "web-1-b", 1, strings.Repeat("0123456789abcdef\n", 1000))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
-	write(t, l, "web", "web-1-a", 1, strings.Repeat("the same again and again\n", 5000))
-	write(t, l, "web", "web-1-b", 1, strings.Repeat("0123456789abcdef\n", 1000))
 	for deadline := time.Now().Add(20 * time.Second); files(t, l) != "web-1-a/000001-000001.log.zst web-1-b/000001-000001.log"; {
 		if time.Now().After(deadline) {
 			t.Fatal(files(t, l))
