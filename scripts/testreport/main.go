@@ -1,5 +1,6 @@
 // Command testreport reads the output of one or more "go test -json" from its standard input, shows
-// each package's result and the output of what failed, and ends with a count of the tests that ran.
+// each package's result, the output of what failed and which tests took longest, and ends with a count
+// of the tests that ran.
 // It fails when a test failed, a package did not build, or no test ran.
 //
 // With -failed FILE it also writes there what failed, a line each: the package, and the test if it was
@@ -8,6 +9,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -26,8 +28,17 @@ type report struct {
 	passed, failed, skipped int
 	output                  map[string][]string // of tests and packages not yet known to have passed
 	broken                  []string
+	took                    []timed // of tests that are not within others
 	out                     io.Writer
 }
+
+type timed struct {
+	name    string
+	seconds float64
+}
+
+// longest is how many tests are named with the time that they took.
+const longest = 15
 
 func main() {
 	failed := flag.String("failed", "", "write what failed to this file")
@@ -40,6 +51,10 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testreport:", err)
 		os.Exit(1)
+	}
+	slices.SortFunc(r.took, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	for _, test := range r.took[:min(longest, len(r.took))] {
+		fmt.Fprintf(r.out, "took %6.1fs %s\n", test.seconds, test.name)
 	}
 	for _, name := range r.broken {
 		fmt.Fprintln(r.out, "FAILED", name)
@@ -96,6 +111,9 @@ func (r *report) take(e event) {
 			}
 		case e.Action == "pass":
 			r.passed++
+			if !strings.Contains(e.Test, "/") {
+				r.took = append(r.took, timed{key, e.Elapsed})
+			}
 		default:
 			r.skipped++
 		}

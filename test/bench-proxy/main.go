@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -29,14 +30,28 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 4, "how long each round of load lasts")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of load; the figure is their median")
 	flag.IntVar(&o.connections, "connections", 64, "connections of the load")
-	flag.IntVar(&o.idle, "idle", 4000, "idle connections")
+	flag.IntVar(&o.idle, "idle", 20000, "idle connections")
 	flag.Parse()
+	if err := o.raiseFiles(); err != nil {
+		fail(err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := o.run(ctx)
 	stop()
 	if err != nil {
 		fail(err)
 	}
+}
+
+// raiseFiles lets this program and those that it starts have as many files open as there are connections,
+// twice at a proxy.
+func (o options) raiseFiles() error {
+	want := uint64(max(20000, 3*o.idle))
+	limit := syscall.Rlimit{Cur: want, Max: want}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("raise the limit of open files to %d (as root, or with a smaller -idle): %w", want, err)
+	}
+	return nil
 }
 
 func fail(err error) {

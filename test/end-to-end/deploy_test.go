@@ -6,55 +6,6 @@ import (
 	"testing"
 )
 
-const image = "example.test/service:1"
-
-// status is what the tests read of "maru status -o json".
-type status struct {
-	State   string `json:"state"`
-	Rollout struct {
-		Number int    `json:"number"`
-		Phase  string `json:"phase"`
-		Reason string `json:"reason"`
-	} `json:"rollout"`
-	Services []struct {
-		Name      string     `json:"name"`
-		State     string     `json:"state"`
-		Message   string     `json:"message"`
-		Release   int        `json:"release"`
-		Ready     int        `json:"ready"`
-		Wanted    int        `json:"wanted"`
-		Instances []instance `json:"instances"`
-	} `json:"services"`
-}
-
-type instance struct {
-	ID        string `json:"id"`
-	Phase     string `json:"phase"`
-	Ready     bool   `json:"ready"`
-	Attempt   int    `json:"attempt"`
-	AddressV4 string `json:"addressV4"`
-	Why       string `json:"why"`
-}
-
-func (m *machine) status(t *testing.T, app string) status {
-	t.Helper()
-	var s status
-	if err := json.Unmarshal([]byte(m.maru(t, "status", "--app", app, "-o", "json")), &s); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// instances gives the instances of a service.
-func (s status) instances(service string) []instance {
-	for _, one := range s.Services {
-		if one.Name == service {
-			return one.Instances
-		}
-	}
-	return nil
-}
-
 const web = `
 name: site
 services:
@@ -68,7 +19,7 @@ services:
 
 func TestDeployServeChangeAndRollBack(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	one := strings.ReplaceAll(web, "VALUE", "one")
 	m.deploy(t, one)
 	first := m.who(t, "site.localhost")
@@ -98,7 +49,7 @@ func TestDeployServeChangeAndRollBack(t *testing.T) {
 
 func TestBadReleaseIsTakenBack(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(web, "VALUE", "good"))
 	bad := strings.ReplaceAll(web, `VERSION: "VALUE"`, `VERSION: "bad", READY_AFTER: "never"`)
 	bad = strings.ReplaceAll(bad, "health: /healthz", "health: /healthz\n      rollout: {deadline: 2s}")
@@ -119,15 +70,15 @@ func TestBadReleaseIsTakenBack(t *testing.T) {
 
 func TestCrashIsHealedAndExplained(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(web, "VALUE", "one"))
-	before := m.status(t, "site").instances("web")[0]
+	before := m.status(t, "site").Of("web").Instances[0]
 	m.do(t, "POST", "site.localhost", "/exit?code=7")
 	eventually(t, "the instance is restarted", func() bool {
-		now := m.status(t, "site").instances("web")
+		now := m.status(t, "site").Of("web").Instances
 		return len(now) == 1 && now[0].Ready && now[0].Attempt > before.Attempt
 	})
-	now := m.status(t, "site").instances("web")[0]
+	now := m.status(t, "site").Of("web").Instances[0]
 	if now.ID != before.ID || now.AddressV4 != before.AddressV4 {
 		t.Errorf("instance %s at %s became %s at %s", before.ID, before.AddressV4, now.ID, now.AddressV4)
 	}
@@ -154,7 +105,7 @@ services:
 
 func TestAppsNeverMeet(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	for _, name := range []string{"red", "blue"} {
 		m.deploy(t, strings.ReplaceAll(twoApps, "NAME", name))
 	}
@@ -165,7 +116,7 @@ func TestAppsNeverMeet(t *testing.T) {
 			t.Errorf("db of %s: %d %s", name, code, body)
 		}
 	}
-	blue := m.status(t, "blue").instances("db")[0]
+	blue := m.status(t, "blue").Of("db").Instances[0]
 	if code, body := m.get(t, "red.localhost", "/dial?address="+blue.AddressV4+":8080"); code == 200 {
 		t.Errorf("red reaches blue's database: %s", body)
 	}
@@ -188,7 +139,7 @@ volumes:
 
 func TestVolumeOutlivesReleases(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(keeper, "VALUE", "one"))
 	if code, body := m.get(t, "keeper.localhost", "/file?path=/data/from-image"); code != 200 {
 		t.Errorf("the volume did not start as a copy of the image's folder: %d %s", code, body)

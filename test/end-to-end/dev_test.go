@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/marucloud/maru/delivery/build/golang"
+
+	"github.com/marucloud/maru/test/host"
 )
 
 // developing is a maru dev that runs.
@@ -50,8 +52,8 @@ func (m *machine) develop(t *testing.T, files map[string]string, args ...string)
 	for name, content := range files {
 		d.save(t, name, content)
 	}
-	d.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), m.bin, append([]string{"dev"}, args...)...)
-	d.cmd.Env = append(os.Environ(), "MARU_SOCKET="+filepath.Join(m.run, "server.sock"), "NO_COLOR=1", "SUDO_USER=someone")
+	d.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), m.Program, append([]string{"dev"}, args...)...)
+	d.cmd.Env = append(os.Environ(), "MARU_SOCKET="+m.Layout.ServerSocket(), "NO_COLOR=1", "SUDO_USER=someone")
 	d.cmd.Dir, d.cmd.Stdout, d.cmd.Stderr = d.dir, &d.out, &d.out
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -186,11 +188,11 @@ func TestDevBuildsGo(t *testing.T) {
 
 func TestDevBuildsBesideProduction(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(web, "VALUE", "production"))
-	version := func(v string) string { return "FROM " + image + "\nENV VERSION=" + v + "\n" }
+	version := func(v string) string { return "FROM " + host.Image + "\nENV VERSION=" + v + "\n" }
 	d := m.develop(t, map[string]string{"Dockerfile": version("one"),
-		"compose.yaml": strings.ReplaceAll(strings.ReplaceAll(web, "image: "+image, "build: ."), `environment: {VERSION: "VALUE"}`, `environment: {SAY: "hello"}`)})
+		"compose.yaml": strings.ReplaceAll(strings.ReplaceAll(web, "image: "+host.Image, "build: ."), `environment: {VERSION: "VALUE"}`, `environment: {SAY: "hello"}`)})
 	const host = "site.dev-someone.localhost"
 	d.serves(t, host, "one")
 	d.says(t, "web  | hello")
@@ -220,7 +222,7 @@ func TestDevBuildsBesideProduction(t *testing.T) {
 
 func TestDevSyncsAndRestarts(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	d := m.develop(t, map[string]string{
 		"src/page.txt": "one", "src/old.txt": "old", "src/tmp/x.txt": "x", "conf/site.conf": "one", "hook/a.txt": "one",
 		"compose.yaml": `name: synced
@@ -275,15 +277,15 @@ services:
 	holds("/etc/site/site.conf", "two")
 }
 
-func (m *machine) devInstance(t *testing.T) instance {
+func (m *machine) devInstance(t *testing.T) host.Instance {
 	t.Helper()
-	var s status
+	var s host.Status
 	fromJSON(t, m.maru(t, "status", "--env", "dev-someone", "--app", "synced", "-o", "json"), &s)
-	if all := s.instances("web"); len(all) == 1 {
+	if all := s.Of("web").Instances; len(all) == 1 {
 		return all[0]
 	}
 	t.Fatalf("there is not one instance: %+v", s)
-	return instance{}
+	return host.Instance{}
 }
 
 func fromJSON(t *testing.T, text string, to any) {

@@ -28,7 +28,7 @@ func startWithRegistry(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(registry.Close)
-	return start(t, "--mirror", "docker.io="+registry.URL)
+	return start(t, "MARU_MIRROR=docker.io="+registry.URL)
 }
 
 const postgresStack = `

@@ -37,7 +37,7 @@ func TestIsolationOfBuilds(t *testing.T) {
 		rounds = 3
 	}
 	m := startWithRegistry(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, victim)
 	folder := filepath.Dir(writeCompose(t, `
 name: heavy

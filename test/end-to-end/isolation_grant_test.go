@@ -18,7 +18,7 @@ services:
 
 func TestIsolationNeedsGrants(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	folder := t.TempDir()
 	if err := os.WriteFile(filepath.Join(folder, "mine"), []byte("of the host"), 0o644); err != nil {
 		t.Fatal(err)

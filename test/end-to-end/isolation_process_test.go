@@ -53,7 +53,7 @@ const dockerCapabilities = 1<<0 | 1<<1 | 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8
 
 func TestIsolationOfProcesses(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, plain)
 	t.Run("privileges", func(t *testing.T) {
 		for name, status := range map[string]string{
@@ -136,7 +136,7 @@ func TestIsolationOfProcesses(t *testing.T) {
 		}
 	})
 	t.Run("host's files", func(t *testing.T) {
-		secret := filepath.Join(m.data, "canary-of-the-host")
+		secret := filepath.Join(m.Layout.Data, "canary-of-the-host")
 		if err := os.WriteFile(secret, []byte("canary"), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -154,9 +154,9 @@ func TestIsolationOfProcesses(t *testing.T) {
 		}
 	})
 	t.Run("sockets of the platform", func(t *testing.T) {
-		sockets, err := filepath.Glob(filepath.Join(m.run, "*.sock*"))
+		sockets, err := filepath.Glob(filepath.Join(m.Layout.Run, "*.sock*"))
 		if err != nil || len(sockets) == 0 {
-			t.Fatalf("no sockets in %s", m.run)
+			t.Fatalf("no sockets in %s", m.Layout.Run)
 		}
 		all := append([]string{"try", "unix"}, sockets...)
 		all = append(all, "/run/maru/server.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock")

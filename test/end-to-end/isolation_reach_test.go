@@ -64,7 +64,7 @@ func everyPort(addresses ...string) []string {
 
 func TestIsolationOfAppsFromEachOther(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	for _, name := range []string{"red", "blue"} {
 		m.deploy(t, strings.ReplaceAll(neighbours, "NAME", name))
 	}
@@ -77,7 +77,7 @@ func TestIsolationOfAppsFromEachOther(t *testing.T) {
 	foreign := object[[]string](t, m, "blue.localhost", "/resolve?name=db")
 	foreign = append(foreign, object[[]string](t, m, "blue.localhost", "/resolve?name=web")...)
 	for _, service := range []string{"db", "web"} {
-		for _, one := range m.status(t, "blue").instances(service) {
+		for _, one := range m.status(t, "blue").Of(service).Instances {
 			foreign = append(foreign, one.AddressV4)
 		}
 	}
@@ -221,7 +221,7 @@ func listening(t *testing.T) []string {
 func TestIsolationFromTheHost(t *testing.T) {
 	giveHost(t, "host0", "192.0.2.7/24", "2001:db8::7/64", "169.254.169.254/32")
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(neighbours, "NAME", "red"))
 	server := newHostServer(t)
 	tcp, udp := server.ports()
@@ -278,7 +278,7 @@ var openPorts = []string{"53", strconv.Itoa(maru.MeshPort)}
 
 func TestIsolationOfForgedAddresses(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.maru(t, "grant", "cap:NET_RAW")
 	forger := strings.ReplaceAll(neighbours, "NAME", "red")
 	forger = strings.Replace(forger, "  web:\n", "  web:\n    cap_add: [NET_RAW]\n", 1)
@@ -287,7 +287,7 @@ func TestIsolationOfForgedAddresses(t *testing.T) {
 	for _, text := range object[[]string](t, m, "red.localhost", "/resolve?name=db") {
 		targets = append(targets, net.JoinHostPort(text, "9001"))
 	}
-	targets = append(targets, net.JoinHostPort(m.status(t, "red").instances("db")[0].AddressV4, "9001"))
+	targets = append(targets, net.JoinHostPort(m.status(t, "red").Of("db").Instances[0].AddressV4, "9001"))
 	for _, target := range targets {
 		address := netip.MustParseAddrPort(target).Addr()
 		attempt, source := "spoof4", "203.0.113.9"

@@ -40,7 +40,7 @@ secrets:
 func TestComposeFilesAndSettings(t *testing.T) {
 	const secret = "b7f1-very-hidden-c0de"
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	if _, errors, code := m.try(t, "deploy", "-f", writeCompose(t, files)); code == 0 || !strings.Contains(errors, "given") {
 		t.Errorf("a deploy without its secret ends with %d: %s", code, errors)
 	}
@@ -97,7 +97,7 @@ func TestComposeFilesAndSettings(t *testing.T) {
 func (m *machine) findOnDisk(t *testing.T, text string) []string {
 	t.Helper()
 	var found []string
-	err := filepath.WalkDir(m.data, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(m.Layout.Data, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return nil // what is gone meanwhile holds nothing
 		}
@@ -115,7 +115,7 @@ func (m *machine) findOnDisk(t *testing.T, text string) []string {
 
 func TestComposeCommands(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(web, "VALUE", "one"))
 	for _, code := range []string{"0", "3", "77"} {
 		if _, _, got := m.inside(t, "site", "web", "exit", code); code != map[int]string{0: "0", 3: "3", 77: "77"}[got] {
@@ -144,7 +144,7 @@ func TestComposeCommands(t *testing.T) {
 	if out := m.maru(t, "logs", "--app", "site", "--bare", "--grep", "line [13]", "web"); out != "line 1\nline 3\n" {
 		t.Errorf("lines by pattern: %q", out)
 	}
-	instance := m.status(t, "site").instances("web")[0].ID
+	instance := m.status(t, "site").Of("web").Instances[0].ID
 	if out := m.maru(t, "logs", "--app", "site", "--bare", "--instance", instance, "--release", "1", "--since", "1m"); !strings.Contains(out, "line 0") {
 		t.Errorf("lines by instance, release and time: %q", out)
 	}

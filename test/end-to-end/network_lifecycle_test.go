@@ -34,11 +34,11 @@ volumes:
 
 func TestComposeOrder(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, ordered)
 	m.who(t, "ordered.localhost")
 	began := map[string]time.Time{}
-	for _, service := range m.detail(t, "ordered").Services {
+	for _, service := range m.status(t, "ordered").Services {
 		for _, one := range service.Instances {
 			began[service.Name] = one.Started
 		}
@@ -76,7 +76,7 @@ volumes:
 
 func TestComposeReleaseStep(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	with := func(version, step string) string {
 		return strings.NewReplacer("VALUE", version, "STEP", step).Replace(stepped)
 	}
@@ -91,7 +91,7 @@ func TestComposeReleaseStep(t *testing.T) {
 	if now := m.who(t, "stepped.localhost"); now["version"] != "one" {
 		t.Errorf("version %s serves", now["version"])
 	}
-	eventually(t, "only the old release's instance is left", func() bool { return len(m.status(t, "stepped").instances("web")) == 1 })
+	eventually(t, "only the old release's instance is left", func() bool { return len(m.status(t, "stepped").Of("web").Instances) == 1 })
 }
 
 const policies = `
@@ -122,25 +122,25 @@ services:
 
 func TestComposeRestartAndStop(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, policies)
 	m.do(t, "POST", "always.localhost", "/exit?code=0")
 	eventually(t, "the service that always runs is restarted", func() bool {
-		all := m.status(t, "policies").instances("always")
+		all := m.status(t, "policies").Of("always").Instances
 		return len(all) == 1 && all[0].Attempt >= 2
 	})
 	for attempt := 1; attempt <= 3; attempt++ {
 		eventually(t, "the service with two restarts runs", func() bool {
-			all := m.status(t, "policies").instances("thrice")
+			all := m.status(t, "policies").Of("thrice").Instances
 			return len(all) == 1 && all[0].Ready && all[0].Attempt == attempt
 		})
 		m.do(t, "POST", "thrice.localhost", "/exit?code=6")
 	}
 	eventually(t, "the service with two restarts is given up", func() bool {
-		all := m.status(t, "policies").instances("thrice")
+		all := m.status(t, "policies").Of("thrice").Instances
 		return len(all) == 1 && all[0].Phase == "failed" && all[0].Attempt == 3
 	})
-	if all := m.status(t, "policies").instances("once"); len(all) != 1 || all[0].Attempt != 1 {
+	if all := m.status(t, "policies").Of("once").Instances; len(all) != 1 || all[0].Attempt != 1 {
 		t.Errorf("what is done runs again: %+v", all)
 	}
 	never := strings.Replace(policies, `command: ["exit", "0"]}`, `command: ["exit", "5"], restart: "no"}`, 1)
@@ -155,7 +155,7 @@ func TestComposeRestartAndStop(t *testing.T) {
 	m.maru(t, "stop", "--app", "policies")
 	eventually(t, "all has stopped", func() bool {
 		s := m.status(t, "policies")
-		return len(s.instances("stubborn")) == 0 && len(s.instances("polite")) == 0
+		return len(s.Of("stubborn").Instances) == 0 && len(s.Of("polite").Instances) == 0
 	})
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("stopping took %s", took)
@@ -168,13 +168,13 @@ func TestComposeRestartAndStop(t *testing.T) {
 	}
 	m.maru(t, "stop", "--undo", "--app", "policies")
 	eventually(t, "what was stopped runs again", func() bool {
-		return len(m.status(t, "policies").instances("polite")) == 1
+		return len(m.status(t, "policies").Of("polite").Instances) == 1
 	})
 }
 
 func TestComposeScaleRestartRemove(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(keeper, "VALUE", "one")+"\n")
 	m.deploy(t, strings.ReplaceAll(strings.Replace(web, "x-maru:", "deploy: {replicas: 2}\n    x-maru:\n      balance: {policy: round_robin, slow_start: 0}", 1), "VALUE", "one"))
 	answering := func() map[string]int {
@@ -193,7 +193,7 @@ func TestComposeScaleRestartRemove(t *testing.T) {
 		t.Errorf("of four replicas answer %v", seen)
 	}
 	m.maru(t, "scale", "--app", "site", "web", "1")
-	eventually(t, "one instance is left", func() bool { return len(m.status(t, "site").instances("web")) == 1 })
+	eventually(t, "one instance is left", func() bool { return len(m.status(t, "site").Of("web").Instances) == 1 })
 	before := m.who(t, "site.localhost")["instance"]
 	m.maru(t, "restart", "--app", "site")
 	if now := m.who(t, "site.localhost")["instance"]; now == before {

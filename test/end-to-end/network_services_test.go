@@ -43,7 +43,7 @@ networks:
 func TestNetworksAndPorts(t *testing.T) {
 	giveHost(t, "out0", "192.0.2.8/24")
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, networked)
 	ask := func(host, network, address string) (int, string) {
 		return m.get(t, host, "/ask?say=hello&network="+network+"&address="+url.QueryEscape(address))
@@ -52,7 +52,7 @@ func TestNetworksAndPorts(t *testing.T) {
 		if code, body := ask("net.localhost", "tcp", "db:9000"); code != 200 || !strings.HasSuffix(body, "hello") {
 			t.Errorf("web asks db: %d %s", code, body)
 		}
-		store := m.status(t, "net").instances("store")[0].AddressV4
+		store := m.status(t, "net").Of("store").Instances[0].AddressV4
 		if code, body := m.get(t, "db.localhost", "/resolve?name=store"); code == 200 {
 			t.Errorf("db resolves store, with which it shares no network: %s", body)
 		}
@@ -65,7 +65,7 @@ func TestNetworksAndPorts(t *testing.T) {
 	})
 	t.Run("dnsrr", func(t *testing.T) {
 		found := object[[]string](t, m, "net.localhost", "/resolve?name=store")
-		for _, one := range m.status(t, "net").instances("store") {
+		for _, one := range m.status(t, "net").Of("store").Instances {
 			if !strings.Contains(fmt.Sprint(found), one.AddressV4) {
 				t.Errorf("%s is not among %v", one.AddressV4, found)
 			}
@@ -131,7 +131,7 @@ func (m *machine) killProxy(t *testing.T) {
 	}
 	for _, path := range all {
 		line, err := os.ReadFile(path)
-		if err != nil || !strings.Contains(string(line), "\x00proxy\x00") || !strings.Contains(string(line), m.run) {
+		if err != nil || !strings.Contains(string(line), "\x00proxy\x00") || !strings.Contains(string(line), m.Layout.Run) {
 			continue
 		}
 		var pid int
@@ -150,7 +150,7 @@ func TestBackupAndRestore(t *testing.T) {
 	t.Setenv("MARU_PASSPHRASE", "correct horse battery staple")
 	file := filepath.Join(t.TempDir(), "maru.backup")
 	old := start(t)
-	old.loadImage(t, image)
+	old.LoadImage(t)
 	old.maru(t, "secret", "set", "given", "--app", "keeper", "--from", writeFile(t, "hidden"))
 	compose := strings.ReplaceAll(keeper, "VALUE", "one")
 	compose = strings.Replace(compose, "    volumes:", "    secrets: [given]\n    volumes:", 1) + "secrets:\n  given: {external: true}\n"
@@ -160,12 +160,12 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	old.maru(t, "backup", file)
 	old.maru(t, "rm", "--app", "keeper", "--volumes", "--yes")
-	if out, err := old.platform("shutdown", "--purge").CombinedOutput(); err != nil {
-		t.Fatalf("shutdown --purge: %v\n%s", err, out)
+	if err := old.Purge(); err != nil {
+		t.Fatal(err)
 	}
 
 	fresh := start(t)
-	fresh.loadImage(t, image)
+	fresh.LoadImage(t)
 	fresh.maru(t, "restore", file)
 	eventually(t, "the restored app serves", func() bool {
 		code, _ := fresh.get(t, "keeper.localhost", "/healthz")
@@ -180,10 +180,9 @@ func TestBackupAndRestore(t *testing.T) {
 }
 
 func TestTokenOverTLS(t *testing.T) {
-	const api = "127.0.0.1:16278"
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	m := start(t, "--api", api)
-	m.loadImage(t, image)
+	m := start(t)
+	m.LoadImage(t)
 	m.deploy(t, strings.ReplaceAll(web, "VALUE", "one"))
 	var made struct {
 		Secret string `json:"secret"`
@@ -191,7 +190,7 @@ func TestTokenOverTLS(t *testing.T) {
 	if err := json.Unmarshal([]byte(m.maru(t, "token", "create", "ci", "--role", "deploy", "--app", "site", "-o", "json")), &made); err != nil {
 		t.Fatal(err)
 	}
-	m.maru(t, "context", "add", "remote", "--url", "https://"+api, "--token", made.Secret, "--authority", m.authority(t))
+	m.maru(t, "context", "add", "remote", "--url", "https://"+m.API, "--token", made.Secret, "--authority", m.authority(t))
 	if out := m.maru(t, "status", "--context", "remote", "--app", "site"); !strings.Contains(out, "running") {
 		t.Errorf("status over TLS: %s", out)
 	}
@@ -200,7 +199,7 @@ func TestTokenOverTLS(t *testing.T) {
 			t.Errorf("a token for one app may %v: %s", denied, out)
 		}
 	}
-	m.maru(t, "context", "add", "wrong", "--url", "https://"+api, "--token", made.Secret+"x", "--authority", m.authority(t))
+	m.maru(t, "context", "add", "wrong", "--url", "https://"+m.API, "--token", made.Secret+"x", "--authority", m.authority(t))
 	if out, _, code := m.try(t, "status", "--context", "wrong", "--app", "site"); code == 0 {
 		t.Errorf("a wrong token is taken: %s", out)
 	}

@@ -17,8 +17,10 @@ import (
 // TestPipeline runs the workflows of a folder by maru ci run: in containers of their own, with a service
 // beside them, and with nothing left of them.
 func TestPipeline(t *testing.T) {
-	m := start(t, "--job-image", "ubuntu-latest=docker.io/test/job:1")
-	m.loadImage(t, "test/service:1")
+	m := start(t, "MARU_JOB_IMAGE=ubuntu-latest=docker.io/test/job:1")
+	if err := m.Load(t.Context(), "test/service:1", "test/end-to-end/service"); err != nil {
+		t.Fatal(err)
+	}
 	image, err := images.OfHost(images.JobPrograms, nil, v1.Config{Cmd: []string{"sh"}})
 	if err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func startUsers(t *testing.T, m *machine, host string) *users {
 		for {
 			select {
 			case <-tick.C:
-				u.running.Go(func() { u.ask(ctx, client, m.http, host) })
+				u.running.Go(func() { u.ask(ctx, client, m.HTTP, host) })
 			case <-ctx.Done():
 				return
 			}
@@ -138,7 +138,7 @@ func TestWorseCanaryIsTakenBack(t *testing.T) {
 		rounds = n
 	}
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, site("good", "0", errorsOnly))
 	u := startUsers(t, m, "site.localhost")
 	var failed []int
@@ -179,7 +179,7 @@ const quick = `{strategy: canary, steps: [{weight: 20%, for: 1s, requests: 20}, 
 
 func TestGoodCanaryIsPromoted(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, site("one", "0", quick))
 	u := startUsers(t, m, "site.localhost")
 	began := time.Now()
@@ -211,7 +211,7 @@ func TestGoodCanaryIsPromoted(t *testing.T) {
 
 func TestUsersSeeNothingOfWhatNeverServes(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, site("one", "0", "canary"))
 	u := startUsers(t, m, "site.localhost")
 	for name, compose := range map[string]string{
@@ -231,7 +231,7 @@ func TestUsersSeeNothingOfWhatNeverServes(t *testing.T) {
 
 func TestBlueGreenAndBack(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	m.deploy(t, site("blue", "0", "blue-green"))
 	u := startUsers(t, m, "site.localhost")
 	began := time.Now()
@@ -241,7 +241,7 @@ func TestBlueGreenAndBack(t *testing.T) {
 	if n := reached(u.answers(switched), "blue"); n > 0 {
 		t.Errorf("%d requests reached the old release after the switch", n)
 	}
-	if s := m.status(t, "site"); !strings.Contains(s.Services[0].Message, "release 1 is kept warm") || len(s.instances("web")) != 4 {
+	if s := m.status(t, "site"); !strings.Contains(s.Services[0].Message, "release 1 is kept warm") || len(s.Of("web").Instances) != 4 {
 		t.Errorf("status %+v", s.Services[0])
 	}
 	back := time.Now()
@@ -264,7 +264,7 @@ func TestBlueGreenAndBack(t *testing.T) {
 // TestRolloutOutlivesTheServer kills the server while traffic shifts: the release keeps its share, and goes on.
 func TestRolloutOutlivesTheServer(t *testing.T) {
 	m := start(t)
-	m.loadImage(t, image)
+	m.LoadImage(t)
 	const steps = `{strategy: canary, steps: [{weight: 50%, pause: true}], judge: false}`
 	m.deploy(t, site("one", "0", steps))
 	u := startUsers(t, m, "site.localhost")

@@ -3,7 +3,6 @@ package endtoend
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,8 +15,8 @@ func (m *machine) runAndLeave(t *testing.T) {
 	instance := func() bool { return strings.Contains(m.maru(t, "ps", "--app", "site"), "run.") }
 	for name, s := range map[string]os.Signal{"interrupted": syscall.SIGINT, "killed": syscall.SIGKILL} {
 		eventually(t, "the one-offs before are gone", func() bool { return !instance() })
-		cmd := exec.CommandContext(t.Context(), m.bin, "run", "--app", "site", "--set", "PORT=none", "web")
-		cmd.Env = append(os.Environ(), "MARU_SOCKET="+filepath.Join(m.run, "server.sock"))
+		cmd := exec.CommandContext(t.Context(), m.Program, "run", "--app", "site", "--set", "PORT=none", "web")
+		cmd.Env = append(os.Environ(), "MARU_SOCKET="+m.Layout.ServerSocket())
 		cmd.Dir = t.TempDir()
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -25,14 +25,17 @@ import (
 const insideVariable = "MARU_TEST_INSIDE"
 
 // Enter starts this program again in namespaces of its own and gives its exit code; in there it
-// returns inside, and the caller goes on.
-func Enter() (inside bool, code int) {
+// returns inside, and the caller goes on. What has to be done where there is a network comes before.
+func Enter(before ...func()) (inside bool, code int) {
 	if os.Getenv(insideVariable) != "" {
 		if err := prepare(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return false, 1
 		}
 		return true, 0
+	}
+	for _, do := range before {
+		do()
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -108,6 +111,9 @@ func New() (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.Chmod(folder, 0o755); err != nil { // instances with users of their own pass it
+		return nil, err
+	}
 	n := int(count.Add(1))
 	return &Machine{
 		Program: program, folder: folder,
@@ -122,6 +128,7 @@ func Installed() *Machine {
 }
 
 // Start runs a new installation for the test, and removes it afterwards, with a look for what is left.
+// The environment (NAME=VALUE) sets what the flags of "maru start" do.
 func Start(t testing.TB, environment ...string) *Machine {
 	t.Helper()
 	m, err := New()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -42,20 +43,38 @@ func (m *Machine) Load(ctx context.Context, reference, program string) error {
 	return err
 }
 
+// built keeps the programs that were built, by their folder in the checkout.
+var built sync.Map // string -> func() ([]byte, error)
+
 // Build builds a Go program of the checkout, which may be a module of its own, and gives its path.
 func (m *Machine) Build(ctx context.Context, program string) (string, error) {
-	root, err := Root()
+	build, _ := built.LoadOrStore(program, sync.OnceValues(func() ([]byte, error) { return build(context.WithoutCancel(ctx), program) }))
+	data, err := build.(func() ([]byte, error))()
 	if err != nil {
 		return "", err
 	}
 	binary := filepath.Join(m.folder, fmt.Sprint("program-", m.made.Add(1)))
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, ".")
-	build.Dir = filepath.Join(root, program)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", program, err, out)
+	return binary, os.WriteFile(binary, data, 0o755)
+}
+
+func build(ctx context.Context, program string) ([]byte, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
 	}
-	return binary, nil
+	folder, err := os.MkdirTemp("", "maru-build-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder)
+	binary := filepath.Join(folder, "program")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, ".")
+	cmd.Dir = filepath.Join(root, program)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build %s: %w\n%s", program, err, out)
+	}
+	return os.ReadFile(binary)
 }
 
 func writeImage(path, reference, binary string) error {
@@ -72,6 +91,7 @@ func writeImage(path, reference, binary string) error {
 	for _, h := range []tar.Header{
 		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777},
 		{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "data/from-image", Typeflag: tar.TypeReg, Mode: 0o644, Uid: 7, Gid: 7},
 		{Name: "service", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(data))},
 	} {
 		if err := w.WriteHeader(&h); err != nil {

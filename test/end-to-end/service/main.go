@@ -142,7 +142,7 @@ func handler() http.Handler {
 			return
 		}
 		json.NewEncoder(w).Encode(map[string]string{"instance": host, "version": os.Getenv("VERSION"), "path": r.URL.Path,
-			"caller": r.Header.Get("X-Maru-Caller"), "protocol": r.Proto, "remote": r.RemoteAddr})
+			"caller": r.Header.Get("X-Maru-Caller"), "user": r.Header.Get("X-Maru-User"), "protocol": r.Proto, "remote": r.RemoteAddr})
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		after := os.Getenv("READY_AFTER")
