@@ -130,13 +130,17 @@ func failures(all []answer) []answer {
 
 const errorsOnly = `{strategy: canary, judge: {latency: false}}`
 
-// TestWorseCanaryIsTakenBack gives 5% of 200 requests a second to a release that fails half of them. The suite
-// does so a few times; MARU_CANARY_ROLLOUTS says how often.
-func TestWorseCanaryIsTakenBack(t *testing.T) {
-	rounds := 3
+// rolloutsOf says how many rollouts a test takes back: a few in the suite, MARU_CANARY_ROLLOUTS else.
+func rolloutsOf(few int) int {
 	if n, err := strconv.Atoi(os.Getenv("MARU_CANARY_ROLLOUTS")); err == nil {
-		rounds = n
+		return n
 	}
+	return few
+}
+
+// TestWorseCanaryIsTakenBack gives 5% of 200 requests a second to a release that fails half of them.
+func TestWorseCanaryIsTakenBack(t *testing.T) {
+	rounds := rolloutsOf(3)
 	m := start(t)
 	m.LoadImage(t)
 	m.deploy(t, site("good", "0", errorsOnly))
@@ -172,6 +176,42 @@ func TestWorseCanaryIsTakenBack(t *testing.T) {
 	out := m.maru(t, "releases", "--app", "site")
 	if !strings.Contains(out, "fails more often than the old release") {
 		t.Errorf("releases don't tell the verdict:\n%s", out)
+	}
+}
+
+// TestSlowCanaryIsTakenBack gives 5% of 200 requests a second to a release that takes three times as long for each.
+func TestSlowCanaryIsTakenBack(t *testing.T) {
+	rounds := rolloutsOf(1)
+	slow := func(version, latency string) string {
+		return strings.Replace(site(version, "0", "canary"), "environment: {", "environment: {LATENCY: "+latency+", ", 1)
+	}
+	m := start(t)
+	m.LoadImage(t)
+	m.deploy(t, slow("good", "5ms"))
+	u := startUsers(t, m, "site.localhost")
+	var took []time.Duration
+	for i := range rounds {
+		began, version := time.Now(), "slow"+strconv.Itoa(i)
+		_, errors, code := m.try(t, "deploy", "-f", writeCompose(t, slow(version, "15ms")))
+		if code != 3 || !strings.Contains(errors, "slower than the old release at the same time") {
+			t.Fatalf("exit code %d: %s", code, errors)
+		}
+		var reached []time.Time
+		for _, a := range u.answers(began) {
+			if a.version == version {
+				reached = append(reached, a.at)
+			}
+		}
+		if len(reached) == 0 {
+			t.Fatal("it had no traffic")
+		}
+		took = append(took, reached[len(reached)-1].Sub(reached[0]))
+	}
+	u.stop()
+	slices.Sort(took)
+	t.Logf("%d rollouts: from the first to the last request that reached the slow release %s at the median, %s at most", rounds, took[len(took)/2], took[len(took)-1])
+	if median := took[len(took)/2]; median > time.Minute {
+		t.Errorf("the slow release was there for %s", median)
 	}
 }
 
@@ -217,14 +257,19 @@ func TestUsersSeeNothingOfWhatNeverServes(t *testing.T) {
 	for name, compose := range map[string]string{
 		"never ready":  strings.Replace(site("two", "0", "{strategy: canary, deadline: 2s}"), "environment: {", "environment: {READY_AFTER: never, ", 1),
 		"crashes":      strings.Replace(site("two", "0", "canary"), "environment: {", `environment: {EXIT: "7", `, 1),
+		"leaks":        strings.Replace(site("two", "0", "{strategy: canary, judge: {latency: false}}\n    mem_limit: 64m"), "environment: {", `environment: {LEAK: "8", `, 1),
 		"release step": site("two", "0", "canary\n      release: /service fail"),
 	} {
 		began := time.Now()
 		if _, errors, code := m.try(t, "deploy", "-f", writeCompose(t, compose)); code != 3 {
 			t.Fatalf("%s: exit code %d: %s", name, code, errors)
 		}
-		if all := u.answers(began); reached(all, "one") != len(all) {
-			t.Errorf("%s: %d of %d requests reached the old release", name, reached(all, "one"), len(all))
+		all := u.answers(began)
+		if bad := failures(all); len(bad) > 0 {
+			t.Errorf("%s: %d of %d requests failed: %+v", name, len(bad), len(all), bad[0])
+		}
+		if n := reached(all, "two"); (n > 0) != (name == "leaks") {
+			t.Errorf("%s: %d of %d requests reached the new release", name, n, len(all))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -68,15 +69,36 @@ func multiply(until time.Time) {
 	}
 }
 
+// eat takes MiB of memory, for good if what it gives is kept.
+func eat(mb int) []byte {
+	eaten := make([]byte, mb<<20)
+	for i := 0; i < len(eaten); i += 4096 {
+		eaten[i] = 1
+	}
+	return eaten
+}
+
+// leaks is memory that is never given back.
+type leaks struct {
+	mu   sync.Mutex
+	kept [][]byte
+}
+
+func (l *leaks) add(mb int) {
+	if mb == 0 {
+		return
+	}
+	more := eat(mb)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = append(l.kept, more)
+}
+
 // devour takes memory as fast as it can until the moment.
 func devour(until time.Time) {
 	var eaten [][]byte
 	for time.Now().Before(until) {
-		more := make([]byte, 4<<20)
-		for i := 0; i < len(more); i += 4096 {
-			more[i] = 1
-		}
-		eaten = append(eaten, more)
+		eaten = append(eaten, eat(4))
 	}
 	fmt.Println(len(eaten))
 }

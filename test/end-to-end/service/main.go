@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -135,8 +136,13 @@ func handler() http.Handler {
 	host, _ := os.Hostname()
 	var counting sync.WaitGroup
 	mux := http.NewServeMux()
-	bad, _ := strconv.Atoi(os.Getenv("FAIL"))
+	bad, _ := strconv.Atoi(os.Getenv("FAIL"))              // percent of the requests
+	leak, _ := strconv.Atoi(os.Getenv("LEAK"))             // MiB for each request
+	latency, _ := time.ParseDuration(os.Getenv("LATENCY")) // the median of a lognormal distribution with sigma = 1
+	var kept leaks
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		<-time.After(time.Duration(float64(latency) * math.Exp(rand.NormFloat64())))
+		kept.add(leak)
 		if rand.IntN(100) < bad {
 			http.Error(w, "told to fail", http.StatusInternalServerError)
 			return
@@ -166,11 +172,7 @@ func handler() http.Handler {
 	})
 	mux.HandleFunc("POST /eat", func(w http.ResponseWriter, r *http.Request) {
 		mb, _ := strconv.Atoi(r.URL.Query().Get("mb"))
-		eaten := make([]byte, mb<<20)
-		for i := 0; i < len(eaten); i += 4096 {
-			eaten[i] = 1
-		}
-		fmt.Fprint(w, len(eaten))
+		fmt.Fprint(w, len(eat(mb)))
 	})
 	mux.HandleFunc("POST /count", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.URL.Query().Get("n"))

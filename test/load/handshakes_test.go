@@ -1,4 +1,4 @@
-package endtoend
+package load
 
 import (
 	"context"
