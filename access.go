@@ -47,6 +47,7 @@ type Token struct {
 	Expires  time.Time `json:"expires,omitzero"` // zero: never
 	LastUsed time.Time `json:"lastUsed,omitzero"`
 	By       string    `json:"by"`
+	SSHKeys  []string  `json:"sshKeys,omitempty"` // public keys whose owners are let in as with the token, as lines of authorized_keys
 }
 
 // Grant lets the apps of a scope have something of the host. Empty parts of the scope match all.

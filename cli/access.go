@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"os/user"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/marucloud/maru"
 	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
 	"github.com/marucloud/maru/internal/truststore"
 )
@@ -60,8 +62,11 @@ func (s *shell) tokenCommand() *cobra.Command {
 		Example: "  maru token create ci --role deploy --app shop --env staging --ttl 2160h\n  maru token ls\n  maru token revoke ci"}
 	var role string
 	var ttl time.Duration
+	var keys []string
 	create := &cobra.Command{Use: "create NAME", Short: "Create a token", Args: cobra.ExactArgs(1),
-		Long: "Create makes a token for the scope that --project, --env and --app name; what is not given is not limited.",
+		Long: `Create makes a token for the scope that --project, --env and --app name; what is not given is not limited.
+With --ssh-key the owner of that key gets at Git repositories by SSH as the token's holder.`,
+		Example: "  maru token create ci --role deploy --app shop\n  maru token create ann --ssh-key ~/.ssh/id_ed25519.pub",
 		RunE: func(c *cobra.Command, args []string) error {
 			connected, err := s.connect()
 			if err != nil {
@@ -70,6 +75,9 @@ func (s *shell) tokenCommand() *cobra.Command {
 			request := &maruv1.CreateTokenRequest{Name: args[0], Role: role, Scope: s.pattern()}
 			if ttl > 0 {
 				request.Ttl = durationpb.New(ttl)
+			}
+			if request.SshKeys, err = readKeys(keys); err != nil {
+				return err
 			}
 			made, err := connected.Access.CreateToken(c.Context(), request)
 			if err != nil {
@@ -83,6 +91,7 @@ func (s *shell) tokenCommand() *cobra.Command {
 		}}
 	create.Flags().StringVar(&role, "role", "deploy", "read, deploy or admin")
 	create.Flags().DurationVar(&ttl, "ttl", 0, "how long it lives (default: until revoked)")
+	create.Flags().StringArrayVar(&keys, "ssh-key", nil, "file with a public key, such as ~/.ssh/id_ed25519.pub; may be repeated")
 	list := &cobra.Command{Use: "ls", Short: "List tokens", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		connected, err := s.connect()
 		if err != nil {
@@ -115,6 +124,26 @@ func (s *shell) tokenCommand() *cobra.Command {
 	}}
 	c.AddCommand(create, list, revoke)
 	return c
+}
+
+// readKeys gives the lines of files as authorized_keys.
+func readKeys(files []string) ([]string, error) {
+	var keys []string
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, maru.Errorf(maru.Invalid, "read the SSH key: %w", err)
+		}
+		if strings.Contains(string(data), "PRIVATE KEY") {
+			return nil, maru.WithHint(maru.Errorf(maru.Invalid, "%s is a private key, which nobody else should have", file), "give the file beside it: "+file+".pub")
+		}
+		for line := range strings.Lines(string(data)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				keys = append(keys, line)
+			}
+		}
+	}
+	return keys, nil
 }
 
 // pattern is the scope that the flags name; what is not given matches all.

@@ -18,7 +18,7 @@ func (s accessService) WhoAmI(ctx context.Context, _ *maruv1.WhoAmIRequest) (*ma
 }
 
 func (s accessService) CreateToken(ctx context.Context, req *maruv1.CreateTokenRequest) (*maruv1.CreateTokenResponse, error) {
-	t := maru.Token{Name: req.Name, Role: maru.Role(req.Role), Scope: fromScope(req.Scope)}
+	t := maru.Token{Name: req.Name, Role: maru.Role(req.Role), Scope: fromScope(req.Scope), SSHKeys: req.SshKeys}
 	if err := maru.CheckName("token", t.Name); err != nil {
 		return nil, err
 	}

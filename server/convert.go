@@ -139,7 +139,7 @@ func imagesProto(images []maru.Image) []*maruv1.Image {
 func tokenProto(t maru.Token) *maruv1.Token {
 	return &maruv1.Token{
 		Id: t.ID, Name: t.Name, Role: string(t.Role), Scope: scopeProto(t.Scope), Created: timeProto(t.Created),
-		Expires: timeProto(t.Expires), LastUsed: timeProto(t.LastUsed), By: t.By,
+		Expires: timeProto(t.Expires), LastUsed: timeProto(t.LastUsed), By: t.By, SshKeys: t.SSHKeys,
 	}
 }
 

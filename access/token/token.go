@@ -9,14 +9,18 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/access"
 )
 
-// Tokens are kept by id. A second object for each keeps its name from being given twice.
+// Tokens are kept by id. A second object for each keeps its name from being given twice, and one for each of its
+// keys leads from that to it.
 const (
 	kind     = "token"
 	nameKind = "token-name"
+	keyKind  = "token-key"
 )
 
 // usePrecision is how old LastUsed may be: a request writes only that often.
@@ -38,22 +42,38 @@ func key(id string) maru.Key { return maru.Key{Kind: kind, Name: id} }
 
 func nameKey(name string) maru.Key { return maru.Key{Kind: nameKind, Name: name} }
 
-// CreateToken makes a token with the name, role, scope and expiry of t, and gives its text, which
+// CreateToken makes a token with the name, role, scope, expiry and keys of wanted, and gives its text, which
 // nobody can get again. Whether by may give that much is for the caller to check. Exists if there
-// is a token of that name.
+// is a token of that name, or one with such a key.
 func (t *Tokens) CreateToken(ctx context.Context, by string, wanted maru.Token) (text string, made maru.Token, err error) {
 	now := time.Now().UTC()
 	if err := check(wanted, now); err != nil {
 		return "", maru.Token{}, err
 	}
+	keys, err := parseKeys(wanted.SSHKeys)
+	if err != nil {
+		return "", maru.Token{}, err
+	}
 	id, text := generate()
 	sum := hash(text)
 	made = wanted
+	made.SSHKeys = keys.lines()
 	made.ID, made.Created, made.By, made.LastUsed = id, now, by, time.Time{}
-	_, err = t.store.Commit(ctx,
-		maru.Change{Key: key(id), Data: maru.Raw(kept{made, hex.EncodeToString(sum[:])})},
-		maru.Change{Key: nameKey(made.Name), Data: maru.Raw(id)},
-		access.Recorded(by, made.Scope, "token-created", "token "+made.Name+" with role "+string(made.Role)))
+	changes := []maru.Change{
+		{Key: key(id), Data: maru.Raw(kept{made, hex.EncodeToString(sum[:])})},
+		{Key: nameKey(made.Name), Data: maru.Raw(id)},
+		access.Recorded(by, made.Scope, "token-created", "token "+made.Name+" with role "+string(made.Role)),
+	}
+	for _, k := range keys {
+		if _, err := t.store.Get(ctx, k.key()); maru.KindOf(err) != maru.NotFound {
+			if err == nil {
+				err = maru.WithHint(maru.Errorf(maru.Exists, "another token has the SSH key %s", k.fingerprint()), "revoke that one first, or make a key for this one")
+			}
+			return "", maru.Token{}, err
+		}
+		changes = append(changes, maru.Change{Key: k.key(), Data: maru.Raw(id)})
+	}
+	_, err = t.store.Commit(ctx, changes...)
 	if maru.KindOf(err) == maru.Conflict {
 		return "", maru.Token{}, maru.WithHint(maru.Errorf(maru.Exists, "there is a token named %q", made.Name),
 			"choose another name, or revoke that one first")
@@ -116,10 +136,19 @@ func (t *Tokens) RevokeToken(ctx context.Context, by, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.store.Commit(ctx,
-		maru.Change{Key: object.Key, Expect: maru.Any},
-		maru.Change{Key: nameKey(k.Name), Expect: maru.Any},
-		access.Recorded(by, k.Scope, "token-revoked", "token "+k.Name))
+	changes := []maru.Change{
+		{Key: object.Key, Expect: maru.Any},
+		{Key: nameKey(k.Name), Expect: maru.Any},
+		access.Recorded(by, k.Scope, "token-revoked", "token "+k.Name),
+	}
+	keys, err := parseKeys(k.SSHKeys)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		changes = append(changes, maru.Change{Key: k.key(), Expect: maru.Any})
+	}
+	_, err = t.store.Commit(ctx, changes...)
 	return err
 }
 
@@ -145,6 +174,40 @@ func (t *Tokens) Authenticate(ctx context.Context, text string) (maru.Token, err
 	if subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(k.Hash)) != 1 {
 		return maru.Token{}, unknown()
 	}
+	return t.admit(ctx, object, k)
+}
+
+// AuthenticateKey gives the token that has the public key, which is in the wire format of SSH (RFC 4253, section
+// 6.6). Any that no valid token has is Unauthenticated.
+func (t *Tokens) AuthenticateKey(ctx context.Context, wire []byte) (maru.Token, error) {
+	public, err := ssh.ParsePublicKey(wire)
+	if err != nil {
+		return maru.Token{}, maru.Errorf(maru.Unauthenticated, "this is no public key: %w", err)
+	}
+	link, err := t.store.Get(ctx, publicKey{public}.key())
+	var id string
+	if err == nil {
+		err = json.Unmarshal(link.Data, &id)
+	}
+	var object maru.Object
+	if err == nil {
+		object, err = t.store.Get(ctx, key(id))
+	}
+	switch {
+	case maru.KindOf(err) == maru.NotFound:
+		return maru.Token{}, maru.Errorf(maru.Unauthenticated, "no token has the SSH key %s", ssh.FingerprintSHA256(public))
+	case err != nil:
+		return maru.Token{}, err
+	}
+	k, err := decode(object)
+	if err != nil {
+		return maru.Token{}, err
+	}
+	return t.admit(ctx, object, k)
+}
+
+// admit gives the token if it has not expired, and notes that it is in use.
+func (t *Tokens) admit(ctx context.Context, object maru.Object, k kept) (maru.Token, error) {
 	now := time.Now().UTC()
 	if !k.Expires.IsZero() && !now.Before(k.Expires) {
 		return maru.Token{}, maru.WithHint(

@@ -27,6 +27,7 @@ type platform struct {
 	https     string
 	http3     string
 	api       string
+	ssh       string
 	proxyUser string
 	instances string
 	virtual   string
@@ -48,6 +49,7 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&p.https, "https", env("HTTPS", ":8443"), "address of the gateway for HTTPS")
 	flags.StringVar(&p.http3, "http3", env("HTTP3", ""), "address of the gateway for HTTP/3, by UDP (default that of --https); off: none")
 	flags.StringVar(&p.api, "api", env("API", "127.0.0.1:6278"), "address of the API over TLS")
+	flags.StringVar(&p.ssh, "ssh", env("SSH", ""), "address of Git by SSH, such as :2222 (default: none)")
 	flags.StringVar(&p.proxyUser, "proxy-user", env("PROXY_USER", ""), "user that the proxy runs as (default maru-proxy where there is one, else nobody)")
 	flags.StringVar(&p.instances, "instance-range", env("INSTANCE_RANGE", ""), "addresses of instances: an IPv4 and an IPv6 prefix, with a comma between")
 	flags.StringVar(&p.virtual, "virtual-range", env("VIRTUAL_RANGE", ""), "virtual addresses of services: an IPv4 and an IPv6 prefix, with a comma between")
@@ -75,7 +77,7 @@ func envList(name string) []string {
 // arguments gives the flags again, for a child process.
 func (p *platform) arguments() []string {
 	args := []string{"--name", p.layout.Name, "--data", p.layout.Data, "--run", p.layout.Run,
-		"--http", p.http, "--https", p.https, "--http3", p.http3, "--api", p.api, "--proxy-user", p.proxyUser,
+		"--http", p.http, "--https", p.https, "--http3", p.http3, "--api", p.api, "--ssh", p.ssh, "--proxy-user", p.proxyUser,
 		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat, "--access-log", p.accessLog}
 	for _, m := range p.mirrors {
 		args = append(args, "--mirror", m)

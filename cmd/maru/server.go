@@ -56,6 +56,8 @@ type controlPlane struct {
 	engine       *remote.Client
 	publisher    *stream.Publisher
 	repositories *source.Repositories
+	git          *source.Handler
+	tokens       *token.Tokens
 	runs         *run.Runs
 	control      *control.Controller
 	pipelines    *pipelines
@@ -122,7 +124,8 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if err := c.newRuns(data); err != nil {
 		return nil, err
 	}
-	tokens := token.New(c.store)
+	c.tokens = token.New(c.store)
+	c.git = source.NewHandler(c.repositories, c.tokens, c.runs)
 	labels, err := p.jobLabels()
 	if err != nil {
 		return nil, err
@@ -133,13 +136,13 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines,
-		Tokens: tokens, Grants: grant.New(c.store), Secrets: vault,
+		Tokens: c.tokens, Grants: grant.New(c.store), Secrets: vault,
 		Processes:    processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
 		Backups:      backups{c.backups(data)},
 		Certificates: c.certificates,
 		Authority:    c.authority.RootPEM,
 		Runs:         c.runs,
-		Git:          source.NewHandler(c.repositories, tokens, c.runs),
+		Git:          c.git,
 	}, c.log)
 	return c, err
 }
@@ -205,6 +208,9 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	}
 	group.Go(func() error { return c.diskGuard(p).Run(ctx) })
 	group.Go(func() error { return c.serveAPI(ctx, listeners) })
+	if p.ssh != "" {
+		group.Go(func() error { return c.serveSSH(ctx, p) })
+	}
 	if err := parent.Ready(version); err != nil {
 		return err
 	}

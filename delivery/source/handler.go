@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -51,15 +52,22 @@ const (
 	receivePack = "git-receive-pack" // push
 )
 
-// call is a request that is let in.
-type call struct {
+// exchange is one use of a repository, whichever way its client came.
+type exchange struct {
 	*Handler
-	w       http.ResponseWriter
-	r       *http.Request
-	id      maru.RepositoryID
-	dir     string
-	service string
-	token   maru.Token
+	ctx      context.Context // ends when the client is gone
+	id       maru.RepositoryID
+	dir      string
+	service  string
+	protocol string // version that the client speaks (gitprotocol-v2(5)); "": the oldest
+	token    maru.Token
+}
+
+// call is an exchange by HTTP.
+type call struct {
+	exchange
+	w http.ResponseWriter
+	r *http.Request
 }
 
 // ServeHTTP answers one request.
@@ -71,9 +79,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
-	c := &call{Handler: h, w: w, r: r}
+	c := &call{exchange{Handler: h, ctx: r.Context(), protocol: protocolOf(r.Header.Get("Git-Protocol"))}, w, r}
 	answer, err := c.find()
 	if err != nil {
+		return err
+	}
+	if err := c.authenticate(); err != nil {
 		return err
 	}
 	if err := c.admit(); err != nil {
@@ -97,28 +108,33 @@ func (c *call) find() (answer func() error, err error) {
 			return nil, maru.WithHint(maru.Errorf(maru.Denied, "this client speaks Git's dumb protocol"), "use a git of this decade")
 		}
 	case strings.HasSuffix(path, "/"+uploadPack):
-		name, c.service, answer = strings.TrimSuffix(path, "/"+uploadPack), uploadPack, c.upload
+		name, c.service, answer = strings.TrimSuffix(path, "/"+uploadPack), uploadPack, c.fetch
 	case strings.HasSuffix(path, "/"+receivePack):
-		name, c.service, answer = strings.TrimSuffix(path, "/"+receivePack), receivePack, c.receive
+		name, c.service, answer = strings.TrimSuffix(path, "/"+receivePack), receivePack, c.push
 	default:
 		return nil, unknown
 	}
 	if c.r.Method != method {
 		return nil, maru.Errorf(maru.Unsupported, "%s is not done there", c.r.Method)
 	}
-	project, app, ok := strings.Cut(strings.TrimSuffix(name, suffix), "/")
-	if !ok {
-		project, app = maru.DefaultProject, project
-	}
-	c.id = maru.RepositoryID{Project: project, App: app}
-	if c.id.Validate() != nil {
+	if c.id, err = parseName(name); err != nil {
 		return nil, unknown
 	}
 	return answer, nil
 }
 
-// admit finds out who asks, and whether they may.
-func (c *call) admit() error {
+// parseName reads APP.git or PROJECT/APP.git.
+func parseName(name string) (maru.RepositoryID, error) {
+	project, app, ok := strings.Cut(strings.TrimSuffix(name, suffix), "/")
+	if !ok {
+		project, app = maru.DefaultProject, project
+	}
+	id := maru.RepositoryID{Project: project, App: app}
+	return id, id.Validate()
+}
+
+// authenticate finds out who asks.
+func (c *call) authenticate() (err error) {
 	user, secret, ok := c.r.BasicAuth()
 	if !ok {
 		return maru.Errorf(maru.Unauthenticated, "no credentials")
@@ -126,10 +142,12 @@ func (c *call) admit() error {
 	if secret == "" {
 		secret = user
 	}
-	var err error
-	if c.token, err = c.tokens.Authenticate(c.r.Context(), secret); err != nil {
-		return err
-	}
+	c.token, err = c.tokens.Authenticate(c.ctx, secret)
+	return err
+}
+
+// admit tells whether the token's holder may, and finds the repository; the first push makes it.
+func (c *exchange) admit() (err error) {
 	role := maru.RoleRead
 	if c.service == receivePack {
 		role = maru.RoleDeploy
@@ -143,7 +161,7 @@ func (c *call) admit() error {
 			"ask an administrator for a token with the role "+string(role))
 	}
 	if c.service == receivePack {
-		if err := c.repositories.Create(c.r.Context(), c.id); err != nil {
+		if err := c.repositories.Create(c.ctx, c.id); err != nil {
 			return err
 		}
 	}
@@ -170,56 +188,73 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusNotImplemented
 	case maru.Unavailable:
 		status = http.StatusServiceUnavailable
-	default:
-		h.repositories.log.ErrorContext(r.Context(), "a request for a Git repository failed", "path", r.URL.Path, "error", err)
-		err = errors.New("internal error: the server's log has more")
 	}
-	text := err.Error()
-	if hint := maru.HintOf(err); hint != "" {
-		text += "\n" + hint
-	}
+	text := h.explain(r.Context(), r.URL.Path, err)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	fmt.Fprintln(w, text)
 }
 
+// explain gives what a client is told of an error. The inner ones are for the log.
+func (h *Handler) explain(ctx context.Context, what string, err error) string {
+	if maru.KindOf(err) == maru.Internal {
+		h.repositories.log.ErrorContext(ctx, "a request for a Git repository failed", "request", what, "error", err)
+		err = errors.New("internal error: the server's log has more")
+	}
+	return withHint(err)
+}
+
 // advertise tells what the repository has.
 func (c *call) advertise() error {
-	cmd := c.repositories.git(c.r.Context(), c.dir, strings.TrimPrefix(c.service, "git-"), "--stateless-rpc", "--http-backend-info-refs", c.dir)
-	cmd.Env = append(cmd.Env, c.protocol()...)
-	out, err := cmd.Output()
+	refs, err := c.refs()
 	if err != nil {
-		return gitError(c.service, err, "")
+		return err
 	}
 	c.w.Header().Set("Content-Type", "application/x-"+c.service+"-advertisement")
 	var head []byte
-	if c.service == receivePack || !strings.Contains(strings.Join(c.protocol(), ""), "version=2") {
+	if c.service == receivePack || !strings.Contains(c.protocol, "version=2") {
 		head = append(appendLine(nil, []byte("# service="+c.service+"\n")), flushLine...)
 	}
-	_, _ = c.w.Write(append(head, out...)) // a client that is gone needs no answer
+	_, _ = c.w.Write(append(head, refs...)) // a client that is gone needs no answer
 	return nil
 }
 
-// protocol passes the version that the client speaks on to git (gitprotocol-v2(5)).
-func (c *call) protocol() []string {
-	version := c.r.Header.Get("Git-Protocol")
-	if version == "" || strings.Trim(version, "abcdefghijklmnopqrstuvwxyz0123456789=:-") != "" {
-		return nil
+// refs gives what the repository has, as the service begins.
+func (c *exchange) refs() ([]byte, error) {
+	out, err := c.git(c.ctx, strings.TrimPrefix(c.service, "git-"), "--stateless-rpc", "--http-backend-info-refs", c.dir).Output()
+	if err != nil {
+		return nil, gitError(c.service, err, "")
 	}
-	return []string{"GIT_PROTOCOL=" + version}
+	return out, nil
 }
 
-// upload answers git fetch.
-func (c *call) upload() error {
+// git makes a call of git that speaks the client's version of the protocol.
+func (c *exchange) git(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := c.repositories.git(ctx, c.dir, args...)
+	if c.protocol != "" {
+		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+c.protocol)
+	}
+	return cmd
+}
+
+// protocolOf gives what a client says of its version if that can be passed on.
+func protocolOf(version string) string {
+	if strings.Trim(version, "abcdefghijklmnopqrstuvwxyz0123456789=:-") != "" {
+		return ""
+	}
+	return version
+}
+
+// fetch answers git fetch.
+func (c *call) fetch() error {
 	body, err := c.body()
 	if err != nil {
 		return err
 	}
 	c.w.Header().Set("Content-Type", "application/x-"+c.service+"-result")
-	ctx, cancel := context.WithCancel(c.r.Context())
+	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
-	cmd := c.repositories.git(ctx, c.dir, "upload-pack", "--stateless-rpc", c.dir)
-	cmd.Env = append(cmd.Env, c.protocol()...)
+	cmd := c.git(ctx, "upload-pack", "--stateless-rpc", c.dir)
 	cmd.Stdin, cmd.Stdout = body, c.w
 	cmd.WaitDelay = time.Second
 	// What went wrong git told the client, if it is still there.
@@ -227,6 +262,16 @@ func (c *call) upload() error {
 		c.repositories.log.DebugContext(ctx, "a fetch ended early", "repository", c.id.String(), "error", err)
 	}
 	return nil
+}
+
+// push answers git push.
+func (c *call) push() error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", "application/x-"+c.service+"-result")
+	return c.receive(body, c.w, http.NewResponseController(c.w).Flush)
 }
 
 // body gives what the client sends, for as long as it sends.

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -15,13 +14,9 @@ import (
 	"github.com/marucloud/maru"
 )
 
-// receive answers git push. The refs are moved by git; what follows is made durable before the client is
+// receive takes a push. The refs are moved by git; what follows is made durable before the client is
 // told that they were, and then told about in the same answer. A client that leaves changes nothing.
-func (c *call) receive() error {
-	body, err := c.body()
-	if err != nil {
-		return err
-	}
+func (c *exchange) receive(body io.Reader, to io.Writer, flush func() error) error {
 	request, err := readPush(body)
 	if err != nil {
 		return err
@@ -33,17 +28,19 @@ func (c *call) receive() error {
 	var refused string
 	var protected []string
 	if push.ID != "" {
-		if protected, err = c.receiver.Admit(c.r.Context(), push); err != nil {
+		if protected, err = c.receiver.Admit(c.ctx, push); err != nil {
 			if maru.KindOf(err) == maru.Internal {
 				return err
 			}
 			push.ID, refused = "", withHint(err)
 		}
 	}
-	cmd := c.repositories.git(context.WithoutCancel(c.r.Context()), c.dir, "receive-pack", "--stateless-rpc", c.dir)
+	cmd := c.git(context.WithoutCancel(c.ctx), "receive-pack", "--stateless-rpc", c.dir)
 	cmd.Env = append(cmd.Env, refusedVariable+"="+refused, protectedVariable+"="+strings.Join(protected, " "))
-	cmd.Env = append(cmd.Env, c.protocol()...)
-	cmd.Stdin = io.MultiReader(bytes.NewReader(request.raw), body)
+	cmd.Stdin = bytes.NewReader(request.raw)
+	if request.hasPack() {
+		cmd.Stdin = io.MultiReader(cmd.Stdin, body)
+	}
 	cmd.WaitDelay = time.Second // for a client that goes on sending what git gave up
 	answer, err := cmd.StdoutPipe()
 	if err != nil {
@@ -52,8 +49,7 @@ func (c *call) receive() error {
 	if err := cmd.Start(); err != nil {
 		return gitError(c.service, err, "")
 	}
-	c.w.Header().Set("Content-Type", "application/x-"+c.service+"-result")
-	out := &answerWriter{w: c.w, control: http.NewResponseController(c.w), sideband: request.sideband}
+	out := &answerWriter{w: to, flush: flush, sideband: request.sideband}
 	report, copyErr := out.relay(answer)
 	if err := cmd.Wait(); err != nil || copyErr != nil {
 		c.repositories.log.Debug("a push ended early", "repository", c.id.String(), "error", errors.Join(err, copyErr))
@@ -63,7 +59,7 @@ func (c *call) receive() error {
 }
 
 // conclude tells what became of a push.
-func (c *call) conclude(push maru.Push, out *answerWriter, report []byte) {
+func (c *exchange) conclude(push maru.Push, out *answerWriter, report []byte) {
 	follow, err := c.record(push)
 	if err != nil {
 		c.repositories.log.Error("what follows from a push is not recorded; the next start of the server makes up for it", "repository", c.id.String(), "error", err)
@@ -73,7 +69,7 @@ func (c *call) conclude(push maru.Push, out *answerWriter, report []byte) {
 	if out.sideband {
 		if err == nil {
 			stop := out.keepAlive(c.repositories.cfg.KeepAlive)
-			err = follow(c.r.Context(), out.tell)
+			err = follow(c.ctx, out.tell)
 			stop()
 		}
 		if err != nil {
@@ -90,19 +86,19 @@ func (c *call) conclude(push maru.Push, out *answerWriter, report []byte) {
 }
 
 // record hands on those updates of an admitted push that were made.
-func (c *call) record(push maru.Push) (follow func(context.Context, func(string)) error, err error) {
+func (c *exchange) record(push maru.Push) (follow func(context.Context, func(string)) error, err error) {
 	if push.ID == "" {
 		return func(context.Context, func(string)) error { return nil }, nil
 	}
 	if push.Updates, err = c.made(push.Updates); err != nil {
 		return nil, err
 	}
-	return c.receiver.Received(context.WithoutCancel(c.r.Context()), push)
+	return c.receiver.Received(context.WithoutCancel(c.ctx), push)
 }
 
 // made gives those updates that the repository has now.
-func (c *call) made(updates []maru.RefUpdate) ([]maru.RefUpdate, error) {
-	out, err := c.repositories.output(context.WithoutCancel(c.r.Context()), c.dir, "for-each-ref", "--format=%(objectname) %(refname)")
+func (c *exchange) made(updates []maru.RefUpdate) ([]maru.RefUpdate, error) {
+	out, err := c.repositories.output(context.WithoutCancel(c.ctx), c.dir, "for-each-ref", "--format=%(objectname) %(refname)")
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +127,7 @@ func withHint(err error) string {
 // answerWriter writes the answer to a push. Once the client is gone it writes nothing more.
 type answerWriter struct {
 	w        io.Writer
-	control  *http.ResponseController
+	flush    func() error
 	sideband bool
 
 	mu   sync.Mutex
@@ -148,7 +144,7 @@ func (a *answerWriter) write(data []byte) {
 	a.last = time.Now()
 	_, err := a.w.Write(data)
 	if err == nil {
-		err = a.control.Flush()
+		err = a.flush()
 	}
 	a.gone = err != nil
 }

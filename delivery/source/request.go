@@ -67,6 +67,11 @@ func readPush(body io.Reader) (pushRequest, error) {
 	return p, nil
 }
 
+// hasPack tells whether objects follow: not where refs are only deleted.
+func (p pushRequest) hasPack() bool {
+	return len(p.updates) == 0 || slices.ContainsFunc(p.updates, func(u maru.RefUpdate) bool { return u.New != "" })
+}
+
 // kindOfRead is the kind of an error in reading what a client sends.
 func kindOfRead(err error) maru.Kind {
 	if kind := maru.KindOf(err); kind != maru.Internal {

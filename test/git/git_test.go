@@ -164,7 +164,8 @@ func shows(t *testing.T, out string, all ...string) {
 }
 
 func TestPushDeploys(t *testing.T) {
-	c := begin(t, host.Start(t))
+	const door = "127.0.0.1:2222" // of SSH, in a network of the test's own
+	c := begin(t, host.Start(t, "MARU_SSH="+door))
 	first := strings.TrimSpace(c.git("rev-parse", "HEAD"))
 	out := c.git("push", "maru", "main")
 	t.Logf("the first push:\n%s", out)
@@ -238,8 +239,25 @@ func TestPushDeploys(t *testing.T) {
 		c.git("commit", "--quiet", "--allow-empty", "-m", "By "+door)
 		shows(t, c.git("push", remote, "main"), "nothing changed")
 	}
+	c.git("commit", "--quiet", "--allow-empty", "-m", "By SSH")
+	c.useKey("bob")
+	shows(t, c.git("push", "ssh://git@"+door+"/shop.git", "main"), "nothing changed")
+	if last := c.runs()[0]; last.By != "bob" {
+		t.Errorf("the run of a push by SSH is %+v", last)
+	}
 	clone := filepath.Join(t.TempDir(), "clone")
 	c.git("clone", "--quiet", strings.TrimSpace(c.git("remote", "get-url", "maru")), clone)
+}
+
+// useKey makes a token with an SSH key, and has git use that.
+func (c *clone) useKey(token string) {
+	c.t.Helper()
+	key := filepath.Join(c.t.TempDir(), "key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
+		c.t.Fatalf("%v\n%s", err, out)
+	}
+	c.Do(c.t, "token", "create", token, "--ssh-key", key+".pub")
+	c.git("config", "core.sshCommand", "ssh -F none -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile="+key+".known -i "+key)
 }
 
 func TestEnvironmentsAndApproval(t *testing.T) {

@@ -31,11 +31,13 @@ type Token struct {
 	// role is one of: read, deploy, admin.
 	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
 	// scope's empty parts match all.
-	Scope         *Scope                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires,proto3" json:"expires,omitempty"`
-	LastUsed      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`
-	By            string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
+	Scope    *Scope                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
+	Created  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
+	Expires  *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires,proto3" json:"expires,omitempty"`
+	LastUsed *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`
+	By       string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
+	// ssh_keys are public keys whose owners reach Git by SSH as the token's holder, as lines of authorized_keys.
+	SshKeys       []string `protobuf:"bytes,9,rep,name=ssh_keys,json=sshKeys,proto3" json:"ssh_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -124,6 +126,13 @@ func (x *Token) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *Token) GetSshKeys() []string {
+	if x != nil {
+		return x.SshKeys
+	}
+	return nil
 }
 
 type WhoAmIRequest struct {
@@ -237,7 +246,9 @@ type CreateTokenRequest struct {
 	Role  string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	Scope *Scope                 `protobuf:"bytes,3,opt,name=scope,proto3" json:"scope,omitempty"`
 	// ttl is how long it lives; empty: until revoked.
-	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// ssh_keys are public keys, as in Token.
+	SshKeys       []string `protobuf:"bytes,5,rep,name=ssh_keys,json=sshKeys,proto3" json:"ssh_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -296,6 +307,13 @@ func (x *CreateTokenRequest) GetScope() *Scope {
 func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
 	if x != nil {
 		return x.Ttl
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetSshKeys() []string {
+	if x != nil {
+		return x.SshKeys
 	}
 	return nil
 }
@@ -845,7 +863,7 @@ var File_maru_v1_access_proto protoreflect.FileDescriptor
 
 const file_maru_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x14maru/v1/access.proto\x12\amaru.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\x9a\x02\n" +
+	"\x14maru/v1/access.proto\x12\amaru.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xb5\x02\n" +
 	"\x05Token\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -854,18 +872,20 @@ const file_maru_v1_access_proto_rawDesc = "" +
 	"\acreated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
 	"\aexpires\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x127\n" +
 	"\tlast_used\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\blastUsed\x12\x0e\n" +
-	"\x02by\x18\b \x01(\tR\x02by\"\x0f\n" +
+	"\x02by\x18\b \x01(\tR\x02by\x12\x19\n" +
+	"\bssh_keys\x18\t \x03(\tR\asshKeys\"\x0f\n" +
 	"\rWhoAmIRequest\"v\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12$\n" +
 	"\x05scope\x18\x03 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
-	"\x06method\x18\x04 \x01(\tR\x06method\"\x8f\x01\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\"\xaa\x01\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12$\n" +
 	"\x05scope\x18\x03 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12+\n" +
-	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"S\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x19\n" +
+	"\bssh_keys\x18\x05 \x03(\tR\asshKeys\"S\n" +
 	"\x13CreateTokenResponse\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12$\n" +
 	"\x05token\x18\x02 \x01(\v2\x0e.maru.v1.TokenR\x05token\"\x13\n" +
