@@ -3,6 +3,8 @@ package traffic_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -151,7 +153,6 @@ func TestPassthroughHellos(t *testing.T) {
 			t.Errorf("%s: %v %s", name, err, answer)
 		}
 	}
-	// An encrypted ClientHello goes by its outer name: there is no key for it here.
 	for what, text := range map[string]string{
 		"no TLS": "GET / HTTP/1.1\r\nHost: own.test\r\n\r\n", "an alert": "\x15\x03\x01\x00\x02\x02\x00",
 		"a hello of another length": "\x16\x03\x01\x00\x05\x01\xff\xff\xff\x00", "endless": strings.Repeat("\x16\x03\x01\x00\x01\x01", 40_000),
@@ -171,6 +172,73 @@ func TestPassthroughHellos(t *testing.T) {
 	if res, body := ask(t, w.client(nil, true), "https://web.test/", nil); body != "ended" {
 		t.Error(res.Status, body)
 	}
+}
+
+// TestPassthroughOfEncryptedHellos: an encrypted ClientHello (RFC 9849) goes by its outer name, as the key to the
+// inner one is the service's.
+func TestPassthroughOfEncryptedHellos(t *testing.T) {
+	w := newSecureWorld(t, false, nil, "web.test")
+	w.set(web(startInstance(t, "a", say("ended"))))
+	cert, leaf := certificateFor(t, "own.test", "hidden.test")
+	pair, err := tls.X509KeyPair(cert.Chain, cert.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := encryptedHelloKey(t, "own.test")
+	own := &instance{id: "own", addr: freshAddress()}
+	l := tls.NewListener(listen(t, netip.AddrPortFrom(own.addr, 8443).String()),
+		&tls.Config{Certificates: []tls.Certificate{pair}, EncryptedClientHelloKeys: []tls.EncryptedClientHelloKey{key}})
+	served := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			_, err = io.Copy(c, c)
+			c.Close()
+		}
+		served <- err
+	}()
+	w.set(passing([]string{"own.test"}, own))
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	c, err := tls.Dial("tcp", w.https, &tls.Config{ServerName: "hidden.test", RootCAs: roots,
+		EncryptedClientHelloConfigList: append(binary.BigEndian.AppendUint16(nil, uint16(len(key.Config))), key.Config...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if state := c.ConnectionState(); !state.ECHAccepted || !state.PeerCertificates[0].Equal(leaf) {
+		t.Errorf("the service did not get the inner hello: %+v", state)
+	}
+	if _, err := io.WriteString(c, "echo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if back, err := io.ReadAll(c); err != nil || string(back) != "echo" {
+		t.Errorf("%q, %v", back, err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// encryptedHelloKey makes an ECHConfig (RFC 9849, section 4) for the outer name, by X25519, HKDF-SHA256 and AES-128-GCM.
+func encryptedHelloKey(t *testing.T, name string) tls.EncryptedClientHelloKey {
+	t.Helper()
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := binary.BigEndian.AppendUint16
+	public := key.PublicKey().Bytes()
+	contents := put([]byte{1}, 0x0020) // its number, and the KEM
+	contents = append(put(contents, uint16(len(public))), public...)
+	contents = put(put(put(contents, 4), 1), 1) // one suite
+	contents = append(contents, 0, byte(len(name)))
+	contents = put(append(contents, name...), 0) // no extensions
+	config := append(put(put(nil, 0xfe0d), uint16(len(contents))), contents...)
+	return tls.EncryptedClientHelloKey{Config: config, PrivateKey: key.Bytes(), SendAsRetry: true}
 }
 
 func pieces(data []byte, size int) (all [][]byte) {
