@@ -25,14 +25,18 @@ const (
 
 var errProvider = errors.New("the login provider does not answer in time")
 
-// provider is asked what it is when that is needed, and again after a while when it could not be asked.
+// knownFor is after how long a provider is asked anew what it is.
+const knownFor = 24 * time.Hour
+
+// provider is asked what it is when that is needed, anew after a day, and again after a while when it could not be
+// asked. What is known counts until it says otherwise.
 type provider struct {
 	issuer string
 
 	mu     sync.Mutex
 	known  *oidc.Provider
-	asked  time.Time
-	failed error
+	next   time.Time // when it is asked
+	failed error     // nil when known
 }
 
 // providers is the client by which they are asked: what they say is bounded.
@@ -64,16 +68,20 @@ func providerContext(ctx context.Context) (context.Context, context.CancelFunc) 
 func (p *provider) get(ctx context.Context, now time.Time) (*oidc.Provider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.known != nil {
-		return p.known, nil
-	}
-	if p.failed != nil && now.Sub(p.asked) < keysAgain {
-		return nil, p.failed
+	if now.Before(p.next) {
+		return p.known, p.failed
 	}
 	limit, cancel := providerContext(ctx)
 	defer cancel()
-	p.known, p.failed = oidc.NewProvider(limit, p.issuer)
-	p.asked = time.Now()
+	known, err := oidc.NewProvider(limit, p.issuer)
+	if err == nil {
+		p.known, p.failed, p.next = known, nil, now.Add(knownFor)
+		return known, nil
+	}
+	p.next = time.Now().Add(keysAgain)
+	if p.known == nil {
+		p.failed = err
+	}
 	return p.known, p.failed
 }
 
