@@ -161,7 +161,7 @@ func TestResetRunsOn(t *testing.T) {
 	for id := uint32(1); id < 2*400; id += 2 {
 		p.get(id, "/stubborn")
 		if id%50 == 1 {
-			eventually(t, "they begin", func() bool { return r.handler.running.Load() > int64(id/50) })
+			eventually(t, "they begin", func() bool { return r.handler.came.Load() > int64(id/50) })
 		}
 		p.frame(xhttp2.FrameRSTStream, 0, id, "\x00\x00\x00\x08")
 	}
