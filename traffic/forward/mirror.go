@@ -33,14 +33,14 @@ func (x *exchange) mirror() {
 		x.trial.Weight = 0 // only what both had is compared
 		return
 	}
-	ep := x.call.Service.Mirror(x.picked.UnixNano())
+	ep := x.call.Service.Side(true, x.picked.UnixNano())
 	if ep == nil {
 		<-x.e.mirrors
 		x.trial.Weight = 0
 		return
 	}
 	x.prepare()
-	c := shadow{e: x.e, ep: ep, port: x.call.Port, split: x.trial.split, began: x.picked}
+	c := shadow{e: x.e, ep: ep, port: x.call.Port, split: x.trial.split, began: x.picked, evidence: maru.EvidenceRecord{New: true, Weight: 0.5}}
 	c.out = http1.Outgoing{
 		Now: x.picked, Method: strings.Clone(x.out.Method), Target: strings.Clone(x.out.Target), Host: strings.Clone(x.out.Host),
 		Header: slices.Clone(x.out.Header), Hurry: true, Interim: func(int, message.Header) error { return nil },
@@ -56,12 +56,13 @@ func (x *exchange) mirror() {
 
 // shadow is a copy of a request, with nothing of the request's memory in it.
 type shadow struct {
-	e     *Engine
-	ep    *table.Endpoint
-	port  uint16
-	split *maru.Split
-	began time.Time
-	out   http1.Outgoing
+	e        *Engine
+	ep       *table.Endpoint
+	port     uint16
+	split    *maru.Split
+	began    time.Time
+	out      http1.Outgoing
+	evidence maru.EvidenceRecord // that there will be, but for how it went
 }
 
 func (c *shadow) run() {
@@ -80,7 +81,8 @@ func (c *shadow) run() {
 	if failed {
 		took = 0
 	}
-	c.e.cfg.Evidence.Put(c.ep.Service.ID, c.split, maru.EvidenceRecord{New: true, Failed: failed, Latency: took, At: c.e.now(), Weight: 0.5})
+	c.evidence.Failed, c.evidence.Latency, c.evidence.At = failed, took, c.e.now()
+	c.e.cfg.Evidence.Put(c.ep.Service.ID, c.split, c.evidence)
 }
 
 func (c *shadow) send(ctx context.Context) (*message.Response, error) {

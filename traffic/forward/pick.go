@@ -22,8 +22,13 @@ func (x *exchange) pick() *table.Endpoint {
 	if b := &s.Balance; b.Policy == maru.Hash {
 		ask.Key, ask.Keyed = x.key(b)
 	}
-	if x.entry.Attempts == 0 && s.Split != nil {
-		x.draw(s)
+	if x.entry.Attempts == 0 {
+		if s.Split != nil {
+			x.draw(s)
+		}
+		if s.Replay > 0 {
+			x.record()
+		}
 	}
 	ask.Release = x.trial.Release
 	ep := x.call.Service.PickFor(ask, x.tried)
