@@ -231,6 +231,12 @@ func TestClientsStayWithTheirRelease(t *testing.T) {
 
 // TestMirror: copies go to the new release; those who asked get the old one's answers, at once.
 func TestMirror(t *testing.T) {
+	for _, app := range []string{"http", "h2c"} {
+		t.Run(app, func(t *testing.T) { mirror(t, app) })
+	}
+}
+
+func mirror(t *testing.T, app string) {
 	w := newWorld(t, nil)
 	var copies atomic.Int32
 	hold := make(chan struct{})
@@ -243,7 +249,9 @@ func TestMirror(t *testing.T) {
 		rw.WriteHeader(500)
 	}))
 	old := startInstance(t, "a-old", say("old"))
-	w.set(split(0, func(s *maru.Split) { s.Mirror = 100 }, old, fresh))
+	mirroring := split(0, func(s *maru.Split) { s.Mirror = 100 }, old, fresh)
+	mirroring.Ports[0].App = app
+	w.set(mirroring)
 	began := time.Now()
 	for i := range 200 {
 		r := w.request("GET", "web.test", "/a?b=c")
@@ -282,6 +290,12 @@ func TestMirror(t *testing.T) {
 // TestReplay: while a rollout is judged, requests that came before are sent again to both releases, and nothing in
 // them says who asked.
 func TestReplay(t *testing.T) {
+	for _, app := range []string{"http", "h2c"} {
+		t.Run(app, func(t *testing.T) { replay(t, app) })
+	}
+}
+
+func replay(t *testing.T, app string) {
 	w := newWorld(t, nil)
 	var replayed [2]atomic.Int32
 	side := func(n int, status int) http.Handler {
@@ -299,7 +313,7 @@ func TestReplay(t *testing.T) {
 	}
 	old, fresh := startInstance(t, "a-old", side(0, 200)), startInstance(t, "b-new", side(1, 500))
 	before := web(old)
-	before.Replay = 100
+	before.Replay, before.Ports[0].App = 100, app
 	w.set(before)
 	ask := func(method, target string) {
 		r := w.request(method, "web.test", target)
@@ -314,7 +328,7 @@ func TestReplay(t *testing.T) {
 	ask("DELETE", "/a")
 	ask("GET", "/a?b=c") // the first that is kept
 	shifting := split(25, nil, old, fresh)
-	shifting.Replay = 100
+	shifting.Replay, shifting.Ports[0].App = 100, app
 	w.set(shifting)
 	var failed, good int
 	eventually(t, "both releases are judged by what is replayed", func() bool {

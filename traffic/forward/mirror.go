@@ -23,10 +23,6 @@ const (
 // mirror sends a copy of the request to the new release, if there is room. Its answer is thrown away, and the
 // request knows nothing of it.
 func (x *exchange) mirror() {
-	if x.overHTTP2() {
-		x.trial.Weight = 0
-		return
-	}
 	select {
 	case x.e.mirrors <- struct{}{}:
 	default:
@@ -40,7 +36,7 @@ func (x *exchange) mirror() {
 		return
 	}
 	x.prepare()
-	c := shadow{e: x.e, ep: ep, port: x.call.Port, split: x.trial.split, began: x.picked, evidence: maru.EvidenceRecord{New: true, Weight: 0.5}}
+	c := shadow{e: x.e, ep: ep, port: x.call.Port, http2: x.overHTTP2(), split: x.trial.split, began: x.picked, evidence: maru.EvidenceRecord{New: true, Weight: 0.5}}
 	c.out = http1.Outgoing{
 		Now: x.picked, Method: strings.Clone(x.out.Method), Target: strings.Clone(x.out.Target), Host: strings.Clone(x.out.Host),
 		Header: slices.Clone(x.out.Header), Hurry: true, Interim: func(int, message.Header) error { return nil },
@@ -59,6 +55,7 @@ type shadow struct {
 	e        *Engine
 	ep       *table.Endpoint
 	port     uint16
+	http2    bool
 	split    *maru.Split
 	began    time.Time
 	out      http1.Outgoing
@@ -86,6 +83,9 @@ func (c *shadow) run() {
 }
 
 func (c *shadow) send(ctx context.Context) (*message.Response, error) {
+	if c.http2 {
+		return c.overHTTP2(ctx)
+	}
 	pool := &c.e.conns(c.ep).http1
 	for fresh := false; ; fresh = true {
 		var conn *http1.Conn
@@ -105,6 +105,18 @@ func (c *shadow) send(ctx context.Context) (*message.Response, error) {
 			return res, err
 		}
 	}
+}
+
+func (c *shadow) overHTTP2(ctx context.Context) (*message.Response, error) {
+	out, err := toHTTP(&c.out, c.ep.Address(c.port))
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.e.conns(c.ep).http2.transport.RoundTrip(out.WithContext(ctx)) //nolint:bodyclose // the answer has it from here on
+	if err != nil {
+		return nil, err
+	}
+	return &message.Response{Status: res.StatusCode, Length: res.ContentLength, Body: &http2Body{res: res}}, nil
 }
 
 // drained reads the answer to its end, or as far as is enough, and tells whether it was whole so far.

@@ -81,10 +81,8 @@ func (x *exchange) observe(ep *table.Endpoint, res *message.Response, err error)
 
 // took notes the latency, unless the client had a part in it.
 func (x *exchange) took(ep *table.Endpoint, now int64) {
-	if x.body != nil {
-		if _, whole := x.r.Body.Buffered(); !whole {
-			return
-		}
+	if x.sending {
+		return
 	}
 	after := x.entry.Time.Add(x.entry.Upstream).Sub(x.picked)
 	ep.Took(now, x.load, after)

@@ -47,14 +47,15 @@ type recorder struct {
 }
 
 type recorded struct {
-	out  http1.Outgoing
-	port uint16
+	out   http1.Outgoing
+	port  uint16
+	http2 bool
 }
 
 // record keeps the request if it can be sent again without harm.
 func (x *exchange) record() {
 	r := x.r
-	if !r.Repeatable() || x.overHTTP2() || len(r.Target) > recordedBytes || secretQuery(r.Target) {
+	if !r.Repeatable() || len(r.Target) > recordedBytes || secretQuery(r.Target) {
 		return
 	}
 	k := x.e.recorders.of(x.e, x.call.Service)
@@ -62,7 +63,7 @@ func (x *exchange) record() {
 		return
 	}
 	x.prepare()
-	one := recorded{port: x.call.Port, out: http1.Outgoing{
+	one := recorded{port: x.call.Port, http2: x.overHTTP2(), out: http1.Outgoing{
 		Method: strings.Clone(x.out.Method), Target: strings.Clone(x.out.Target), Host: strings.Clone(x.out.Host),
 		Hurry: true, Interim: func(int, message.Header) error { return nil },
 	}}
@@ -196,7 +197,7 @@ func (k *recorder) once(e *Engine, s *table.Service, state *table.State) {
 		<-e.mirrors
 		return
 	}
-	c := shadow{e: e, ep: ep, port: one.port, split: state.Split, began: now, out: one.out}
+	c := shadow{e: e, ep: ep, port: one.port, http2: one.http2, split: state.Split, began: now, out: one.out}
 	c.out.Now = now
 	c.evidence = maru.EvidenceRecord{New: fresh, Weight: float64(state.Weight()) / 100, Replayed: true}
 	go func() {
