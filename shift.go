@@ -8,11 +8,15 @@ type Shift struct {
 	Match    []ShiftMatch  `json:"match,omitempty"`    // requests that go to one of the releases whatever the shares are
 	Sticky   time.Duration `json:"sticky,omitempty"`   // a client stays with its release for so long; 0: each request is drawn
 	Mirror   *Mirror       `json:"mirror,omitempty"`   // before the first step
+	Replay   int           `json:"replay,omitempty"`   // safe requests of before that are sent again in each second, for the judge; 0: none
 	Judge    *JudgeLimits  `json:"judge,omitempty"`    // nil: nobody compares, and time alone counts
 	Warmup   time.Duration `json:"warmup,omitempty"`   // after each step, in which latencies do not count yet; 0: 10 seconds, negative: none
 	Patience time.Duration `json:"patience,omitempty"` // a step that has not the evidence to go on after so long is held; 0: 30 minutes
 	Keep     time.Duration `json:"keep,omitempty"`     // of blue-green: how long the old instances stay ready afterwards
 }
+
+// MostReplay bounds Shift.Replay.
+const MostReplay = 100
 
 // Validate tells what of the shift can't be done, as Invalid.
 func (s *Shift) Validate() error {
@@ -32,6 +36,9 @@ func (s *Shift) Validate() error {
 	}
 	if m := s.Mirror; m != nil && (m.Percent < 1 || m.Percent > 100) {
 		return Errorf(Invalid, "%d%% of the requests can't be mirrored", m.Percent)
+	}
+	if s.Replay < 0 || s.Replay > MostReplay {
+		return Errorf(Invalid, "%d requests can't be replayed in a second: it must be from 0 to %d", s.Replay, MostReplay)
 	}
 	if j := s.Judge; j != nil && (j.Errors < 0 || j.Errors >= 1 || j.ErrorMargin < 0 || j.ErrorMargin >= 1 ||
 		min(j.ErrorRatioMargin, j.LatencyMargin) < 0 || min(j.P50, j.P95, j.P99) < 0) {
@@ -131,4 +138,7 @@ type EvidenceRecord struct {
 	Latency time.Duration `json:"l,omitempty"` // of one that did not fail, until the answer began
 	At      time.Time     `json:"t"`           // when it ended
 	Weight  float64       `json:"w"`           // the chance with which New was drawn
+	// Replayed is one that was sent again for the judge: the chance was one half, and Weight is the share that New
+	// has of the others.
+	Replayed bool `json:"r,omitempty"`
 }

@@ -27,6 +27,7 @@ type ServiceTraffic struct {
 	Priority       Priority              `json:"priority,omitempty"` // of the calls that it makes
 	Serving        []Weight              `json:"serving,omitempty"`
 	Split          *Split                `json:"split,omitempty"`     // while a rollout shifts traffic
+	Replay         int                   `json:"replay,omitempty"`    // safe requests that are sent again, to either release, in a second of a rollout that is judged
 	Endpoints      []Endpoint            `json:"endpoints,omitempty"` // sorted by Instance
 	Empty          string                `json:"empty,omitempty"`     // without a ready endpoint: why, for the page a person sees
 

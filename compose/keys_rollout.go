@@ -19,7 +19,7 @@ type rolloutKeys struct {
 }
 
 // shiftKeys are the keys of x-maru.rollout for canary and blue-green.
-var shiftKeys = []string{"for", "judge", "keep", "match", "mirror", "patience", "requests", "steps", "sticky", "warmup"}
+var shiftKeys = []string{"for", "judge", "keep", "match", "mirror", "patience", "replay", "requests", "steps", "sticky", "warmup"}
 
 // Defaults of a shift that are filled in here, so that one sees them.
 const (
@@ -28,7 +28,9 @@ const (
 	keepFor      = 10 * time.Minute
 	stickyFor    = time.Hour
 	mirrorFor    = time.Minute
-	mostSteps    = 20
+
+	replayDefault = 10 // requests in a second
+	mostSteps     = 20
 )
 
 func (d decoder) rollout(n *node, path string) rolloutKeys {
@@ -72,6 +74,7 @@ func (d decoder) shift(n *node, path string, strategy maru.Strategy) *maru.Shift
 	s.Match = d.shiftMatches(at("match"))
 	s.Sticky = d.sticky(at("sticky"))
 	s.Mirror = d.mirror(at("mirror"))
+	s.Replay = d.replay(at("replay"))
 	s.Steps = d.steps(n, path, strategy, len(s.Match) > 0)
 	s.Judge = d.judge(at("judge"))
 	if n.get("judge") == nil && (len(s.Steps) > 0 || s.Mirror != nil) {
@@ -235,6 +238,25 @@ func (d decoder) sticky(n *node, path string) time.Duration {
 		d.invalid(n, path, "is less than a second", "write it as 1h")
 	}
 	return s
+}
+
+// replay reads true, or how many requests in a second.
+func (d decoder) replay(n *node, path string) int {
+	if n == nil || n.kind == nullNode {
+		return 0
+	}
+	switch n.text() {
+	case "true":
+		return replayDefault
+	case "false":
+		return 0
+	}
+	value, err := strconv.Atoi(strings.TrimSuffix(n.text(), "/s"))
+	if n.kind != scalarNode || err != nil || value < 1 || value > maru.MostReplay {
+		d.invalid(n, path, fmt.Sprintf("must be true, or from 1/s to %d/s", maru.MostReplay), fmt.Sprintf("write replay: %d/s", replayDefault))
+		return 0
+	}
+	return value
 }
 
 func (d decoder) mirror(n *node, path string) *maru.Mirror {

@@ -14,6 +14,9 @@ import (
 // defaultWarmup is for how long latencies do not count after a step, which brought cold instances.
 const defaultWarmup = 10 * time.Second
 
+// evenly is the chance of either release to get a request that is replayed.
+const evenly = 0.5
+
 // verdictsEvery is how often figures that decide nothing are told.
 const verdictsEvery = 250 * time.Millisecond
 
@@ -73,6 +76,9 @@ func (c *Controller) Evidence(e maru.Evidence) {
 func (j *judging) observe(r maru.EvidenceRecord) {
 	if percent := int(math.Round(r.Weight * 100)); percent != j.weight {
 		j.weight, j.atWeight = percent, 0
+	}
+	if r.Replayed {
+		r.Weight = evenly
 	}
 	if r.New {
 		j.atWeight++

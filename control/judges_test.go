@@ -62,6 +62,42 @@ func TestJudgedWorse(t *testing.T) {
 	})
 }
 
+// TestReplaysAreEvidence: what is replayed counts at the share that the release has, with the chance of a coin.
+func TestReplaysAreEvidence(t *testing.T) {
+	inBubble(t, control.Config{}, slow, func(w *world) {
+		rng := rand.New(rand.NewPCG(5, 6))
+		w.deploy(app(map[string]maru.Service{"web": web("web:1", canary)}))
+		after(5 * time.Second)
+		w.deploy(app(map[string]maru.Service{"web": web("web:2", canary)}))
+		after(time.Second)
+		replay := func(fails bool) {
+			s := w.plane.of("web")
+			if s.Split == nil {
+				return
+			}
+			r := maru.EvidenceRecord{At: time.Now(), Weight: float64(s.Weight()) / 100, New: rng.IntN(2) == 1, Replayed: true}
+			if r.Failed = fails && r.New; !r.Failed {
+				r.Latency = 50 * time.Millisecond
+			}
+			w.Evidence(maru.Evidence{Service: shop.Service("web"), Old: s.Split.Old, New: s.Split.New, Records: []maru.EvidenceRecord{r}})
+			after(100 * time.Millisecond)
+		}
+		for k := 0; w.status().Rollout.Services["web"].Step < 2; k++ {
+			if k == 1000 {
+				t.Fatalf("it does not go on: %+v", w.status().Rollout.Services["web"])
+			}
+			replay(false)
+		}
+		began := time.Now()
+		for w.plane.of("web").Split != nil {
+			if time.Since(began) > 30*time.Second {
+				t.Fatalf("it is not taken back: %+v", w.status().Rollout)
+			}
+			replay(true)
+		}
+	})
+}
+
 // TestJudgedAsGood has the server die in the middle, and the judge's evidence with it.
 func TestJudgedAsGood(t *testing.T) {
 	inBubble(t, control.Config{}, slow, func(w *world) {

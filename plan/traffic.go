@@ -37,6 +37,7 @@ func Traffic(v ServiceView) maru.ServiceTraffic {
 	}
 	t.Serving = serving(v.State)
 	t.Split = split(v)
+	t.Replay = replay(v)
 	ready := 0
 	for _, name := range slices.Sorted(maps.Keys(v.Observed)) {
 		for _, i := range v.Observed[name].Instances {
@@ -81,6 +82,17 @@ func serving(s maru.ServiceState) []maru.Weight {
 		return s.Serving
 	}
 	return []maru.Weight{{Release: s.Release, Weight: 1}}
+}
+
+// replay is how many requests are sent again: as the release says that traffic shifts to, and before as the one that
+// serves does, so that there are some.
+func replay(v ServiceView) int {
+	for _, number := range []int{v.State.Shifting, v.State.Release} {
+		if r, known := v.Releases[number]; known && shifts(r) {
+			return shiftOf(r).Replay
+		}
+	}
+	return 0
 }
 
 // split is how requests are shared out while traffic shifts to a release.

@@ -231,6 +231,12 @@ func TestClientsStayWithTheirRelease(t *testing.T) {
 
 // TestMirror: copies go to the new release; those who asked get the old one's answers, at once.
 func TestMirror(t *testing.T) {
+	for _, app := range []string{"http", "h2c"} {
+		t.Run(app, func(t *testing.T) { mirror(t, app) })
+	}
+}
+
+func mirror(t *testing.T, app string) {
 	w := newWorld(t, nil)
 	var copies atomic.Int32
 	hold := make(chan struct{})
@@ -243,7 +249,9 @@ func TestMirror(t *testing.T) {
 		rw.WriteHeader(500)
 	}))
 	old := startInstance(t, "a-old", say("old"))
-	w.set(split(0, func(s *maru.Split) { s.Mirror = 100 }, old, fresh))
+	mirroring := split(0, func(s *maru.Split) { s.Mirror = 100 }, old, fresh)
+	mirroring.Ports[0].App = app
+	w.set(mirroring)
 	began := time.Now()
 	for i := range 200 {
 		r := w.request("GET", "web.test", "/a?b=c")
@@ -277,4 +285,73 @@ func TestMirror(t *testing.T) {
 		}
 		return failed == 64 && good == 64
 	})
+}
+
+// TestReplay: while a rollout is judged, requests that came before are sent again to both releases, and nothing in
+// them says who asked.
+func TestReplay(t *testing.T) {
+	for _, app := range []string{"http", "h2c"} {
+		t.Run(app, func(t *testing.T) { replay(t, app) })
+	}
+}
+
+func replay(t *testing.T, app string) {
+	w := newWorld(t, nil)
+	var replayed [2]atomic.Int32
+	side := func(n int, status int) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("X-Maru-Replay") == "" {
+				return
+			}
+			if r.Method != "GET" || r.Host != "web.test" || r.URL.Path != "/a" || r.URL.RawQuery != "b=c" && r.URL.RawQuery != "" ||
+				r.Header.Get("Authorization")+r.Header.Get("Cookie")+r.Header.Get("X-Mine")+r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Accept") != "text/x" {
+				t.Errorf("replayed %s %s%s %v", r.Method, r.Host, r.URL, r.Header)
+			}
+			replayed[n].Add(1)
+			rw.WriteHeader(status)
+		})
+	}
+	old, fresh := startInstance(t, "a-old", side(0, 200)), startInstance(t, "b-new", side(1, 500))
+	before := web(old)
+	before.Replay, before.Ports[0].App = 100, app
+	w.set(before)
+	ask := func(method, target string) {
+		r := w.request(method, "web.test", target)
+		for name, value := range map[string]string{"Authorization": "Bearer x", "Cookie": "a=b", "X-Mine": "1", "Accept": "text/x"} {
+			r.Header.Set(name, value)
+		}
+		answered(t, http.DefaultClient, r)
+	}
+	for _, target := range []string{"/a?api_key=1", "/a?X-Amz-Signature=1", "/a?access%5Ftoken=1"} {
+		ask("GET", target)
+	}
+	ask("DELETE", "/a")
+	ask("GET", "/a?b=c") // the first that is kept
+	shifting := split(25, nil, old, fresh)
+	shifting.Replay, shifting.Ports[0].App = 100, app
+	w.set(shifting)
+	var failed, good int
+	eventually(t, "both releases are judged by what is replayed", func() bool {
+		for _, e := range w.Evidence() {
+			for _, r := range e.Records {
+				if !r.Replayed || r.Weight != 0.25 || r.New != r.Failed {
+					t.Errorf("%+v", r)
+				}
+				if r.New {
+					failed++
+				} else {
+					good++
+				}
+			}
+		}
+		return failed > 5 && good > 5
+	})
+	before.Replay = 0
+	w.set(before)
+	eventually(t, "what was under way is done", func() bool { return len(w.Evidence()) == 0 })
+	seen := replayed[0].Load() + replayed[1].Load()
+	ask("GET", "/a")
+	if now := replayed[0].Load() + replayed[1].Load(); now != seen {
+		t.Errorf("%d requests are replayed after the rollout", now-seen)
+	}
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/marucloud/maru/test/host"
 )
 
 // ROLLOUT is what a test has there.
@@ -212,6 +214,40 @@ func TestSlowCanaryIsTakenBack(t *testing.T) {
 	t.Logf("%d rollouts: from the first to the last request that reached the slow release %s at the median, %s at most", rounds, took[len(took)/2], took[len(took)-1])
 	if median := took[len(took)/2]; median > time.Minute {
 		t.Errorf("the slow release was there for %s", median)
+	}
+}
+
+// TestReplayCatchesWhatNobodyAsksFor has a release that fails everything judged by requests of before, as nobody comes
+// meanwhile.
+func TestReplayCatchesWhatNobodyAsksFor(t *testing.T) {
+	const replayed = "{strategy: canary, replay: true, judge: {latency: false}}"
+	m := start(t)
+	m.LoadImage(t)
+	m.deploy(t, site("good", "0", replayed))
+	m.who(t, "site.localhost")
+	shared := make(chan time.Time, 1)
+	go func() {
+		defer close(shared)
+		if host.Wait(t.Context(), time.Minute, func() bool {
+			result, err := m.Run(t.Context(), "rollout", "status", "--app", "site")
+			return err == nil && strings.Contains(result.Out, "5%")
+		}) {
+			shared <- time.Now()
+		}
+	}()
+	_, errors, code := m.try(t, "deploy", "-f", writeCompose(t, site("bad", "100", replayed)))
+	if code != 3 || !strings.Contains(errors, "fails more often than the old release at the same time") {
+		t.Fatalf("exit code %d: %s", code, errors)
+	}
+	if began, ok := <-shared; ok {
+		took := time.Since(began)
+		t.Logf("taken back within %s of its first share", took)
+		if took > 30*time.Second {
+			t.Errorf("it had its share for %s", took)
+		}
+	}
+	if who := m.who(t, "site.localhost"); who["version"] != "good" {
+		t.Errorf("%v serves", who)
 	}
 }
 

@@ -36,6 +36,7 @@ type exchange struct {
 	grpc     bool
 	trailers bool    // the client understands trailers
 	body     *replay // nil without a body
+	sending  bool    // the body was not all there at the beginning
 	parent   string  // traceparent, when the request had none
 	tried    []*table.Endpoint
 	picked   time.Time      // when the present endpoint was chosen
@@ -139,7 +140,8 @@ func (x *exchange) run() {
 	if b := x.r.Body; b != nil {
 		x.body = newReplay(b)
 		defer x.endBody()
-		if _, whole := b.Buffered(); x.timeout > 0 && !whole {
+		_, whole := b.Buffered()
+		if x.sending = !whole; x.sending && x.timeout > 0 {
 			x.context()
 			x.body.progress = x.clock.restart
 		}

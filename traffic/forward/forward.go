@@ -59,7 +59,7 @@ type Call struct {
 }
 
 // Engine carries requests. It is for many goroutines and starts none that outlive a request, but
-// those of idle connections.
+// those of idle connections, and of services whose requests are replayed.
 type Engine struct {
 	cfg       Config
 	connector *connect.Connector
@@ -67,18 +67,23 @@ type Engine struct {
 	streams   streams
 	exchanges sync.Pool
 	mirrors   chan struct{} // has a value for each copy of a request that is under way
+	recorders recorders
 	now       func() time.Time
 }
 
 // New makes an engine.
 func New(cfg Config, log *slog.Logger) *Engine {
-	e := &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now, mirrors: make(chan struct{}, mostMirrors)}
+	e := &Engine{cfg: cfg, connector: cfg.Connector, log: log, now: time.Now, mirrors: make(chan struct{}, mostMirrors),
+		recorders: recorders{by: map[maru.ServiceID]*recorder{}, done: make(chan struct{})}}
 	e.exchanges.New = func() any { return newExchange(e) }
 	return e
 }
 
-// Drain waits until no upgraded connection is left, and cuts those that are left when ctx ends.
-func (e *Engine) Drain(ctx context.Context) { e.streams.drain(ctx) }
+// Drain ends replaying, waits until no upgraded connection is left, and cuts those that are left when ctx ends.
+func (e *Engine) Drain(ctx context.Context) {
+	e.recorders.end()
+	e.streams.drain(ctx)
+}
 
 const copyBuffer = 32 << 10
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru/traffic/connect"
+	"github.com/marucloud/maru/traffic/http1"
 	"github.com/marucloud/maru/traffic/message"
 	"github.com/marucloud/maru/traffic/table"
 )
@@ -78,16 +79,16 @@ func (h *http2) roundTrip(x *exchange, ep *table.Endpoint) (*message.Response, e
 	return answer, nil
 }
 
-// outRequest makes the request as net/http wants it. That may read it after the exchange ended, so
+// toHTTP makes a request without a body as net/http wants it. That may read it after the exchange ended, so
 // nothing of it points into the exchange.
-func (x *exchange) outRequest(ep *table.Endpoint) (*http.Request, error) {
-	target, err := url.ParseRequestURI(strings.Clone(x.out.Target))
+func toHTTP(out *http1.Outgoing, address netip.AddrPort) (*http.Request, error) {
+	target, err := url.ParseRequestURI(strings.Clone(out.Target))
 	if err != nil {
 		return nil, errAnswer
 	}
-	target.Scheme, target.Host = "http", ep.Address(x.call.Port).String()
-	header := make(http.Header, len(x.header))
-	for _, f := range x.header {
+	target.Scheme, target.Host = "http", address.String()
+	header := make(http.Header, len(out.Header))
+	for _, f := range out.Header {
 		if !message.Equal(f.Name, "Connection") && !message.Equal(f.Name, "Trailer") {
 			header.Add(strings.Clone(f.Name), strings.Clone(f.Value))
 		}
@@ -95,11 +96,16 @@ func (x *exchange) outRequest(ep *table.Endpoint) (*http.Request, error) {
 	if _, ok := header["User-Agent"]; !ok {
 		header["User-Agent"] = []string{""} // or the transport would set its own
 	}
-	out := &http.Request{
-		Method: strings.Clone(x.r.Method), URL: target, Host: strings.Clone(x.out.Host), Header: header, Body: http.NoBody,
-	}
-	if x.body == nil {
-		return out, nil
+	return &http.Request{
+		Method: strings.Clone(out.Method), URL: target, Host: strings.Clone(out.Host), Header: header, Body: http.NoBody,
+	}, nil
+}
+
+// outRequest makes the request as net/http wants it.
+func (x *exchange) outRequest(ep *table.Endpoint) (*http.Request, error) {
+	out, err := toHTTP(&x.out, ep.Address(x.call.Port))
+	if err != nil || x.body == nil {
+		return out, err
 	}
 	out.ContentLength = x.r.Length
 	for names := range x.r.Header.Values("Trailer") {

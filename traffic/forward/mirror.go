@@ -23,24 +23,20 @@ const (
 // mirror sends a copy of the request to the new release, if there is room. Its answer is thrown away, and the
 // request knows nothing of it.
 func (x *exchange) mirror() {
-	if x.overHTTP2() {
-		x.trial.Weight = 0
-		return
-	}
 	select {
 	case x.e.mirrors <- struct{}{}:
 	default:
 		x.trial.Weight = 0 // only what both had is compared
 		return
 	}
-	ep := x.call.Service.Mirror(x.picked.UnixNano())
+	ep := x.call.Service.Side(true, x.picked.UnixNano())
 	if ep == nil {
 		<-x.e.mirrors
 		x.trial.Weight = 0
 		return
 	}
 	x.prepare()
-	c := shadow{e: x.e, ep: ep, port: x.call.Port, split: x.trial.split, began: x.picked}
+	c := shadow{e: x.e, ep: ep, port: x.call.Port, http2: x.overHTTP2(), split: x.trial.split, began: x.picked, evidence: maru.EvidenceRecord{New: true, Weight: 0.5}}
 	c.out = http1.Outgoing{
 		Now: x.picked, Method: strings.Clone(x.out.Method), Target: strings.Clone(x.out.Target), Host: strings.Clone(x.out.Host),
 		Header: slices.Clone(x.out.Header), Hurry: true, Interim: func(int, message.Header) error { return nil },
@@ -56,12 +52,14 @@ func (x *exchange) mirror() {
 
 // shadow is a copy of a request, with nothing of the request's memory in it.
 type shadow struct {
-	e     *Engine
-	ep    *table.Endpoint
-	port  uint16
-	split *maru.Split
-	began time.Time
-	out   http1.Outgoing
+	e        *Engine
+	ep       *table.Endpoint
+	port     uint16
+	http2    bool
+	split    *maru.Split
+	began    time.Time
+	out      http1.Outgoing
+	evidence maru.EvidenceRecord // that there will be, but for how it went
 }
 
 func (c *shadow) run() {
@@ -80,10 +78,14 @@ func (c *shadow) run() {
 	if failed {
 		took = 0
 	}
-	c.e.cfg.Evidence.Put(c.ep.Service.ID, c.split, maru.EvidenceRecord{New: true, Failed: failed, Latency: took, At: c.e.now(), Weight: 0.5})
+	c.evidence.Failed, c.evidence.Latency, c.evidence.At = failed, took, c.e.now()
+	c.e.cfg.Evidence.Put(c.ep.Service.ID, c.split, c.evidence)
 }
 
 func (c *shadow) send(ctx context.Context) (*message.Response, error) {
+	if c.http2 {
+		return c.overHTTP2(ctx)
+	}
 	pool := &c.e.conns(c.ep).http1
 	for fresh := false; ; fresh = true {
 		var conn *http1.Conn
@@ -103,6 +105,18 @@ func (c *shadow) send(ctx context.Context) (*message.Response, error) {
 			return res, err
 		}
 	}
+}
+
+func (c *shadow) overHTTP2(ctx context.Context) (*message.Response, error) {
+	out, err := toHTTP(&c.out, c.ep.Address(c.port))
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.e.conns(c.ep).http2.transport.RoundTrip(out.WithContext(ctx)) //nolint:bodyclose // the answer has it from here on
+	if err != nil {
+		return nil, err
+	}
+	return &message.Response{Status: res.StatusCode, Length: res.ContentLength, Body: &http2Body{res: res}}, nil
 }
 
 // drained reads the answer to its end, or as far as is enough, and tells whether it was whole so far.

@@ -22,8 +22,13 @@ func (x *exchange) pick() *table.Endpoint {
 	if b := &s.Balance; b.Policy == maru.Hash {
 		ask.Key, ask.Keyed = x.key(b)
 	}
-	if x.entry.Attempts == 0 && s.Split != nil {
-		x.draw(s)
+	if x.entry.Attempts == 0 {
+		if s.Split != nil {
+			x.draw(s)
+		}
+		if s.Replay > 0 {
+			x.record()
+		}
 	}
 	ask.Release = x.trial.Release
 	ep := x.call.Service.PickFor(ask, x.tried)
@@ -76,10 +81,8 @@ func (x *exchange) observe(ep *table.Endpoint, res *message.Response, err error)
 
 // took notes the latency, unless the client had a part in it.
 func (x *exchange) took(ep *table.Endpoint, now int64) {
-	if x.body != nil {
-		if _, whole := x.r.Body.Buffered(); !whole {
-			return
-		}
+	if x.sending {
+		return
 	}
 	after := x.entry.Time.Add(x.entry.Upstream).Sub(x.picked)
 	ep.Took(now, x.load, after)

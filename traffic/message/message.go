@@ -34,6 +34,12 @@ type Request struct {
 	Origin  any    // what the listener knows of the connection
 }
 
+// Repeatable tells whether the request changes nothing (RFC 9110, 9.2.1) and is all in its header, so that it can
+// be sent once more.
+func (r *Request) Repeatable() bool {
+	return (r.Method == "GET" || r.Method == "HEAD" || r.Method == "OPTIONS") && r.Body == nil && r.Upgrade == "" && !r.Header.Has("Upgrade")
+}
+
 // RequestBody is read by one goroutine at a time.
 type RequestBody interface {
 	io.Reader

@@ -90,8 +90,7 @@ const half = 0.5
 // mirrored draws the requests that are copied: of those that change nothing and are all there.
 func (s *State) mirrored(r *message.Request) Draw {
 	d := Draw{Release: s.Split.Old}
-	safe := (r.Method == "GET" || r.Method == "HEAD" || r.Method == "OPTIONS") && r.Body == nil && r.Upgrade == "" && !r.Header.Has("Upgrade")
-	if safe && rand.IntN(100) < s.Split.Mirror {
+	if r.Repeatable() && rand.IntN(100) < s.Split.Mirror {
 		d.Mirror, d.Weight = true, half
 	}
 	return d
@@ -144,13 +143,18 @@ func (s *Service) side(state *State, ask Ask, tried []*Endpoint) *Endpoint {
 	return s.pickFrom(state, second, ask, tried)
 }
 
-// Mirror chooses an endpoint of the new release for a copy of a request and counts it in; nil: there is none.
-func (s *Service) Mirror(now int64) *Endpoint {
+// Side chooses an endpoint of the new release, or of the old one, for a copy of a request and counts it in; nil: there
+// is none.
+func (s *Service) Side(fresh bool, now int64) *Endpoint {
 	state := s.State()
 	if state.sides == nil {
 		return nil
 	}
-	if e := s.pickFrom(state, state.sides.fresh, Ask{Now: now}, nil); e != nil && e.hold() {
+	side := state.sides.old
+	if fresh {
+		side = state.sides.fresh
+	}
+	if e := s.pickFrom(state, side, Ask{Now: now}, nil); e != nil && e.hold() {
 		return e
 	}
 	return nil
