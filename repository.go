@@ -18,6 +18,10 @@ type Content struct {
 	Pushed     time.Time `json:"pushed"`               // into this repository, the last time
 }
 
+// RegistryHost is the host in an engine's names for what is pushed to the registry: tagged manifests, and those
+// asked for by digest, are images of the engine under RegistryHost/REPOSITORY:TAG or @DIGEST (see [Images]).
+const RegistryHost = "registry.maru.internal"
+
 // Repositories keeps what people push to the image registry, beside the images that the engine brought
 // or built itself. The same content may be in many repositories, and is stored once.
 //
