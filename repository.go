@@ -34,8 +34,8 @@ type Repositories interface {
 	// Content finds by digest, or by tag, what is in a repository; NotFound. It does not tell the tags.
 	Content(ctx context.Context, repository, reference string) (Content, error)
 	// PutContent makes what is present under c's digest part of c's repository, and moves c's tags to it.
-	// With a media type it is a manifest from then on, in all repositories. NotFound when it, or for a
-	// manifest something that it is made of, is not present.
+	// With a media type it is a manifest from then on, in all repositories; only manifests have tags, or it is
+	// Invalid. NotFound when it, or for a manifest something that it is made of, is not present.
 	PutContent(ctx context.Context, c Content) error
 	// RemoveContent takes a tag away, or by digest the content with its tags; NotFound.
 	RemoveContent(ctx context.Context, repository, reference string) error

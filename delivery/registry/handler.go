@@ -36,6 +36,7 @@ type Releases interface {
 
 // Config tunes a Handler. The zero value of a field is its default.
 type Config struct {
+	Hosts   []string      // of this registry in references of images, with ports
 	Grace   time.Duration // for how long content that no tag leads to is kept; default 24 hours
 	Tags    int           // tagged manifests that are kept in each repository, the last that were pushed; 0: all
 	Collect time.Duration // between looks for such content; default 1 hour

@@ -55,7 +55,7 @@ func RunRepositories(t *testing.T, factory, restart func(t *testing.T) Repositor
 	t.Run("Restart", func(t *testing.T) {
 		c := &repositories{t, factory(t), t.Context()}
 		digest := c.push("restarts/a", "kept over a restart")
-		c.put(maru.Content{Repository: "restarts/a", Digest: digest, Tags: []string{"kept"}})
+		c.put(maru.Content{Repository: "restarts/a", Digest: digest, MediaType: imageType, Tags: []string{"kept"}})
 		c.append("restarts-upload", 0, "the first half, ")
 		c.Repositories = restart(t)
 		if found := c.find("restarts/a", "kept"); found.Digest != digest || c.read(digest, 0) != "kept over a restart" {
@@ -294,11 +294,11 @@ func readContent(c *repositories) {
 
 func tagsMove(c *repositories) {
 	one, two := c.push("tags/a", "one"), c.push("tags/a", "two")
-	c.put(maru.Content{Repository: "tags/a", Digest: one, Tags: []string{"1", "latest"}})
+	c.put(maru.Content{Repository: "tags/a", Digest: one, MediaType: imageType, Tags: []string{"1", "latest"}})
 	if found := c.find("tags/a", "latest"); found.Digest != one {
 		c.Errorf("%+v", found)
 	}
-	c.put(maru.Content{Repository: "tags/a", Digest: two, Tags: []string{"2", "latest"}})
+	c.put(maru.Content{Repository: "tags/a", Digest: two, MediaType: imageType, Tags: []string{"2", "latest"}})
 	if found := c.find("tags/a", "latest"); found.Digest != two {
 		c.Errorf("%+v", found)
 	}
@@ -306,13 +306,19 @@ func tagsMove(c *repositories) {
 		c.Errorf("%+v", found)
 	}
 	c.missing("tags/b", "latest")
-	c.refused(maru.NotFound, c.PutContent(c.ctx, maru.Content{Repository: "tags/a", Digest: sumOf("never pushed"), Tags: []string{"3"}}), "a tag for what is not there")
+	c.refused(maru.NotFound, c.PutContent(c.ctx, maru.Content{Repository: "tags/a", Digest: sumOf("never pushed"), MediaType: imageType, Tags: []string{"3"}}), "a tag for what is not there")
 	c.missing("tags/a", "3")
+	blob := c.push("tags/a", "a blob")
+	c.refused(maru.Invalid, c.PutContent(c.ctx, maru.Content{Repository: "tags/a", Digest: blob, Tags: []string{"3"}}), "a tag for a blob")
+	c.put(maru.Content{Repository: "tags/a", Digest: one, Tags: []string{"3"}})
+	if found := c.find("tags/a", "3"); found.Digest != one || found.MediaType != imageType {
+		c.Errorf("%+v", found)
+	}
 }
 
 func removeTag(c *repositories) {
 	digest := c.push("untag/a", "tagged twice")
-	c.put(maru.Content{Repository: "untag/a", Digest: digest, Tags: []string{"1", "2"}})
+	c.put(maru.Content{Repository: "untag/a", Digest: digest, MediaType: imageType, Tags: []string{"1", "2"}})
 	if err := c.RemoveContent(c.ctx, "untag/a", "1"); err != nil {
 		c.Error(err)
 	}
@@ -324,8 +330,8 @@ func removeTag(c *repositories) {
 
 func removeByDigest(c *repositories) {
 	digest := c.push("remove/a", "to be removed")
-	c.put(maru.Content{Repository: "remove/a", Digest: digest, Tags: []string{"1", "2"}})
-	c.put(maru.Content{Repository: "remove/b", Digest: digest, Tags: []string{"1"}})
+	c.put(maru.Content{Repository: "remove/a", Digest: digest, MediaType: imageType, Tags: []string{"1", "2"}})
+	c.put(maru.Content{Repository: "remove/b", Digest: digest, MediaType: imageType, Tags: []string{"1"}})
 	if err := c.RemoveContent(c.ctx, "remove/a", digest); err != nil {
 		c.Error(err)
 	}

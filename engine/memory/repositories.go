@@ -141,6 +141,9 @@ func (c *Repositories) PutContent(_ context.Context, put maru.Content) error {
 		}
 	}
 	b := c.blobs[put.Digest]
+	if len(put.Tags) > 0 && put.MediaType == "" && b.manifest.MediaType == "" {
+		return maru.Errorf(maru.Invalid, "%s is a blob: only manifests have tags", put.Digest)
+	}
 	if put.MediaType != "" {
 		b.manifest = maru.Content{MediaType: put.MediaType, References: slices.Sorted(slices.Values(put.References)), Subject: put.Subject}
 	}
