@@ -183,6 +183,13 @@ func (s *repositories) put(ctx context.Context, c maru.Content) error {
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
+	info, err := s.client.ContentStore().Info(ctx, d)
+	if err != nil {
+		return absent(err, c.Digest)
+	}
+	if len(c.Tags) > 0 && c.MediaType == "" && info.Labels[manifestLabel] == "" {
+		return maru.Errorf(maru.Invalid, "%s is a blob: only manifests have tags", d)
+	}
 	labels := membership(c.Repository)
 	if c.MediaType != "" {
 		labels[manifestLabel], labels[subjectLabel] = c.MediaType, c.Subject
@@ -193,12 +200,8 @@ func (s *repositories) put(ctx context.Context, c maru.Content) error {
 			labels[partLabel+maru.Itoa(i)] = part
 		}
 	}
-	info, err := s.label(ctx, d, labels)
-	if err != nil {
+	if info, err = s.label(ctx, d, labels); err != nil {
 		return err
-	}
-	if len(c.Tags) > 0 && info.Labels[manifestLabel] == "" {
-		return maru.Errorf(maru.Invalid, "%s is a blob: only manifests have tags", d)
 	}
 	for _, tag := range c.Tags {
 		err := s.record(ctx, images.Image{
