@@ -124,7 +124,7 @@ func TestORAS(t *testing.T) {
 		t.Fatal(err)
 	}
 	repository.PlainHTTP = true
-	repository.Client = &auth.Client{Client: http.DefaultClient, CredentialFunc: func(context.Context, string) (auth.Credential, error) {
+	repository.Client = &auth.Client{Client: http.DefaultClient, Credential: func(context.Context, string) (auth.Credential, error) {
 		return auth.Credential{Username: "me", Password: "all"}, nil
 	}}
 	here := memory.New()
