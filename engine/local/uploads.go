@@ -217,8 +217,6 @@ func (s *repositories) commit(ctx context.Context, name, repository, reference s
 	defer func() { _ = done(context.WithoutCancel(ctx)) }()
 	writer := u.writer
 	u.writer = nil // whatever comes of it, it is closed
-	s.changing.Lock()
-	defer s.changing.Unlock()
 	err = writer.Commit(leased, 0, d, content.WithLabels(membership(repository)))
 	_ = writer.Close()
 	if err != nil && !errdefs.IsAlreadyExists(err) {
@@ -228,11 +226,13 @@ func (s *repositories) commit(ctx context.Context, name, repository, reference s
 	if err := atomicfile.SyncDir(s.blobs()); err != nil {
 		return fmt.Errorf("keep %s: %w", d, err)
 	}
-	if there {
-		_, err := s.label(ctx, d, membership(repository))
-		return err
+	if !there {
+		return nil
 	}
-	return nil
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	_, err = s.label(ctx, d, membership(repository))
+	return err
 }
 
 // abort forgets an upload that the caller has.

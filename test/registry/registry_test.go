@@ -157,7 +157,7 @@ func TestPushDeployPull(t *testing.T) {
 	if response, err := http.Get("http://" + i.address + "/v2/"); err != nil || response.StatusCode != http.StatusUnauthorized || response.Header.Get("WWW-Authenticate") == "" {
 		t.Errorf("%+v, %v", response, err)
 	}
-	if err := i.push("zoo/web:1", first); err == nil || !strings.Contains(err.Error(), "DENIED") {
+	if err := i.push("zoo/web:1", first); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("push to another app: %v", err)
 	}
 
