@@ -18,8 +18,9 @@ type Content struct {
 	Pushed     time.Time `json:"pushed"`               // into this repository, the last time
 }
 
-// RegistryHost is the host in an engine's names for what is pushed to the registry: tagged manifests, and those
-// asked for by digest, are images of the engine under RegistryHost/REPOSITORY:TAG or @DIGEST (see [Images]).
+// RegistryHost is the host in an engine's names for what is pushed to the registry: its manifests are images of the
+// engine under RegistryHost/REPOSITORY:TAG and RegistryHost/REPOSITORY@DIGEST (see [Images]). Whoever asks for them on
+// behalf of somebody sees first that they may have them.
 const RegistryHost = "registry.maru.internal"
 
 // Repositories keeps what people push to the image registry, beside the images that the engine brought

@@ -11,12 +11,13 @@ import (
 )
 
 // Image gives the engine's name of an image that is in this registry, for a reference as compose files have it,
-// so that it need not be pulled from itself. It is not own when the host is another. The scope is that of who
+// so that it need not be pulled from itself. It is not own when the host is another; the engine's own name for it
+// is no way around. The scope is that of who
 // asks, whose empty parts match all; Denied when it does not reach the repository, NotFound and Invalid for what
 // can't be there.
 func (h *Handler) Image(ctx context.Context, ref string, scope maru.Scope) (image string, own bool, err error) {
 	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil || !slices.Contains(h.cfg.Hosts, reference.Domain(named)) {
+	if err != nil || reference.Domain(named) != maru.RegistryHost && !slices.Contains(h.cfg.Hosts, reference.Domain(named)) {
 		return "", false, nil //nolint:nilerr // whoever pulls it says what is wrong
 	}
 	n, err := parseName(reference.Path(named))

@@ -31,6 +31,8 @@ func TestOwnImages(t *testing.T) {
 		{"localhost:8080/shop:1@" + sumOf("x"), maru.Scope{}, maru.RegistryHost + "/default/shop@" + sumOf("x"), true, ""},
 		{"localhost:8080/zoo/web:1", shop, "", true, maru.Denied},
 		{"localhost:8080/team/shop/web:1", shop, "", true, maru.Denied},
+		{maru.RegistryHost + "/default/shop/web:1", shop, maru.RegistryHost + "/default/shop/web:1", true, ""},
+		{maru.RegistryHost + "/default/zoo/web:1", shop, "", true, maru.Denied},
 		{"localhost:8080/a/b/c/d/e:1", maru.Scope{}, "", true, maru.Invalid},
 		{"localhost:8080/default/production/shop/web:3", shop, released, true, ""},
 		{"localhost:8080/default/production/shop/web@" + sumOf("x"), shop, released, true, ""},

@@ -101,8 +101,10 @@ func (s *imageStore) find(ctx context.Context, ref string) (images.Image, error)
 		if err != nil {
 			return images.Image{}, fmt.Errorf("image %s: %w", ref, err)
 		}
-		if len(same) > 0 {
-			return same[0], nil
+		for _, record := range same {
+			if record.Labels[repositoryLabel] == "" {
+				return record, nil
+			}
 		}
 	}
 	return images.Image{}, maru.WithHint(maru.Errorf(maru.NotFound, "image %s is not present", ref), "pull, load or build it")
@@ -165,7 +167,7 @@ func (s *imageStore) present(ctx context.Context, record images.Image) (maru.Ima
 	}
 	for _, other := range same {
 		if digestOf(other.Name) == "" {
-			found.Names = append(found.Names, other.Name)
+			found.Names = append(found.Names, strings.Replace(other.Name, tagPrefix, maru.RegistryHost+"/", 1))
 		}
 	}
 	slices.Sort(found.Names)

@@ -33,10 +33,12 @@ const (
 
 func memberLabel(repository string) string { return repositoryLabel + "/" + repository }
 
+// tagPrefix begins the names of the images that tags are. No reference can be read as such a name, so that
+// nobody comes to a tag but by its repository: no Dockerfile either.
+const tagPrefix = "maru-registry//"
+
 // tagName is the image that a tag is.
-func tagName(repository, tag string) string {
-	return maru.RegistryHost + "/" + repository + ":" + tag
-}
+func tagName(repository, tag string) string { return tagPrefix + repository + ":" + tag }
 
 // repositories are what people push. A repository's content bears a label of it and is a root for
 // containerd's garbage collector, its tags are images. Methods take a context with the namespace.
@@ -321,11 +323,15 @@ type section struct {
 	io.Closer
 }
 
-// pushed gives the image that somebody asks for by the name of a repository and a digest.
+// pushed gives the image that has the name of a repository and a tag or digest.
 func (s *repositories) pushed(ctx context.Context, name string) (images.Image, bool) {
-	repository, reference, ok := strings.Cut(strings.TrimPrefix(name, maru.RegistryHost+"/"), "@")
-	if !ok || !strings.HasPrefix(name, maru.RegistryHost+"/") {
+	path, ok := strings.CutPrefix(name, maru.RegistryHost+"/")
+	if !ok {
 		return images.Image{}, false
+	}
+	repository, reference, ok := strings.Cut(path, "@")
+	if !ok {
+		repository, reference, _ = strings.Cut(path, ":")
 	}
 	info, err := s.member(ctx, repository, reference)
 	if err != nil || info.Labels[manifestLabel] == "" {

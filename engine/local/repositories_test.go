@@ -108,6 +108,14 @@ func TestPushedImagesRun(t *testing.T) {
 	if err != nil || image.Reference != maru.RegistryHost+"/default/shop/web@"+digest || image.Config.Labels["which"] != "pushed" {
 		t.Fatalf("%+v, %v", image, err)
 	}
+	if want := []string{maru.RegistryHost + "/default/shop/web:1"}; !slices.Equal(image.Names, want) {
+		t.Errorf("%q", image.Names)
+	}
+	for _, other := range []string{"docker.io/default/shop/web:1", maru.RegistryHost + "/default/shop:1", maru.RegistryHost + "/default/shop/web:2"} {
+		if found, err := e.Image(t.Context(), other); maru.KindOf(err) != maru.NotFound {
+			t.Errorf("%+v, %v", found, err)
+		}
+	}
 	startOne(t, e, newWorkload("web", "1", image.Reference))
 	// Out of the registry, it still runs, and starts again.
 	if err := e.RemoveContent(t.Context(), "default/shop/web", digest); err != nil {
