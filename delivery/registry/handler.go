@@ -116,19 +116,18 @@ func (c *call) serve() (err error) {
 // authenticate reads the credentials that docker login and its like send: a token as the password, with
 // any name, or a bearer token.
 func (c *call) authenticate() (maru.Token, error) {
-	secret, ok := "", false
-	if scheme, rest, found := strings.Cut(c.r.Header.Get("Authorization"), " "); found && strings.EqualFold(scheme, "Bearer") {
-		secret, ok = strings.TrimSpace(rest), true
-	} else {
-		secret, ok = basic(c.r)
-	}
+	secret, ok := secretOf(c.r)
 	if !ok {
 		return maru.Token{}, maru.WithHint(maru.Errorf(maru.Unauthenticated, "no credentials"), "log in with any name, and a token as the password")
 	}
 	return c.tokens.Authenticate(c.r.Context(), secret)
 }
 
-func basic(r *http.Request) (string, bool) {
+func secretOf(r *http.Request) (string, bool) {
+	scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(rest), true
+	}
 	user, secret, ok := r.BasicAuth()
 	if secret == "" {
 		secret = user
