@@ -100,6 +100,9 @@ func TestTheGatewaysDoor(t *testing.T) {
 	if got := r.behindGateway("/git/shop.git/info/refs"); got != "git" {
 		t.Errorf("/git/ is answered by %q", got)
 	}
+	if got := r.behindGateway("/v2/shop/web/tags/list"); got != "registry" {
+		t.Errorf("/v2/ is answered by %q", got)
+	}
 	if got := r.behindGateway("/maru.v1.AppService/List"); got != "404" {
 		t.Errorf("the API is answered by %q", got)
 	}

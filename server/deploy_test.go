@@ -279,6 +279,40 @@ func TestMountedImagesAreDigests(t *testing.T) {
 	}
 }
 
+// TestImagesOfTheRegistryHere are not pulled: they are where they run.
+func TestImagesOfTheRegistryHere(t *testing.T) {
+	r := start(t)
+	using := func(reference string) *maruv1.DeployRequest {
+		app := plainApp()
+		s := app.Services["web"]
+		s.Image, s.Pull = reference, "always"
+		s.Container.Mounts = []maru.Mount{{Kind: maru.ImageMount, Source: reference, Target: "/a"}}
+		app.Services["web"] = s
+		return r.request(app)
+	}
+	pushed := maru.RegistryHost + "/default/shop/web:1"
+	_, err := r.deploy(r.local, using("own.test/shop/web:1"))
+	wantKind(t, err, maru.NotFound)
+	r.world.images[pushed] = maru.Image{Reference: maru.RegistryHost + "/default/shop/web@sha256:1"}
+	r.world.images[maru.RegistryHost+"/default/zoo/web:1"] = maru.Image{Reference: maru.RegistryHost + "/default/zoo/web@sha256:2"}
+	narrow := r.as("narrow", maru.RoleDeploy, shop)
+	for _, c := range []*client.Client{r.local, narrow} {
+		_, err = r.deploy(c, using("own.test/shop/web:1"))
+		wantNil(t, err)
+	}
+	last := r.world.deployed[len(r.world.deployed)-1]
+	if got := last.Images["web"].Reference; got != r.world.images[pushed].Reference || last.App.Services["web"].Container.Mounts[0].Source != got {
+		t.Errorf("it runs %s: %+v", got, last.App.Services["web"].Container.Mounts)
+	}
+	if len(r.world.pulls) > 0 {
+		t.Errorf("pulled %v", r.world.pulls)
+	}
+	_, err = r.deploy(narrow, using("own.test/zoo/web:1"))
+	wantKind(t, err, maru.Denied)
+	_, err = r.deploy(r.local, using("own.test/zoo/web:1"))
+	wantNil(t, err)
+}
+
 func TestOnlyCallersWithoutAScopeNameImages(t *testing.T) {
 	r := start(t)
 	id, _ := r.send(r.local, map[string]string{"main.go": "package main"})

@@ -36,6 +36,7 @@ type Deps struct {
 	Certificates Certificates  // optional
 	Runs         Runs          // optional
 	Git          http.Handler  // of the paths below /git/; optional
+	Registry     Registry      // optional
 	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
 }
 
@@ -162,6 +163,14 @@ type RunRequest struct {
 	Message       string
 	By            string
 	Inputs        map[string]string
+}
+
+// Registry keeps images that people push, and serves the paths below /v2/.
+type Registry interface {
+	http.Handler
+	// Image gives the engine's name for the reference of an image that is in this registry. The scope is that
+	// of who asks; Denied when it does not reach the image.
+	Image(ctx context.Context, reference string, scope maru.Scope) (image string, own bool, err error)
 }
 
 // Tokens keeps the API's credentials. By names who did it.

@@ -142,12 +142,32 @@ func (w *imageWork) remember(ctx context.Context, key string, image maru.Image) 
 
 func buildsKey(scope maru.Scope) maru.Key { return maru.Key{Kind: kindBuild, Name: scope.String()} }
 
+// find gives an image that is present. What is in this server's registry always is.
+func (w *imageWork) find(ctx context.Context, reference string) (image maru.Image, own bool, err error) {
+	if w.deps.Registry != nil {
+		c, _ := callerOf(ctx)
+		inside, own, err := w.deps.Registry.Image(ctx, reference, c.Scope)
+		if err != nil {
+			return maru.Image{}, own, err
+		}
+		if own {
+			image, err = w.deps.Images.Image(ctx, inside)
+			if maru.KindOf(err) == maru.NotFound {
+				err = maru.WithHint(maru.Errorf(maru.NotFound, "image %s is not in the registry here", reference), "push it first")
+			}
+			return image, true, err
+		}
+	}
+	image, err = w.deps.Images.Image(ctx, reference)
+	return image, false, err
+}
+
 // pull gives a service's image from a registry, as its pull policy says.
 func (w *imageWork) pull(ctx context.Context, name string, service maru.Service) (maru.Image, error) {
-	image, err := w.deps.Images.Image(ctx, service.Image)
+	image, own, err := w.find(ctx, service.Image)
 	switch {
-	case err != nil && maru.KindOf(err) != maru.NotFound:
-		return maru.Image{}, err
+	case own, err != nil && maru.KindOf(err) != maru.NotFound:
+		return image, err
 	case err == nil && service.Pull != "always":
 		return image, nil
 	case err != nil && service.Pull == "never":

@@ -93,7 +93,7 @@ func (w *imageWork) resolveMounts(ctx context.Context, services map[string]maru.
 // presentMounts is resolveMounts for what is there already; the rest stays as it is.
 func (w *imageWork) presentMounts(ctx context.Context, services map[string]maru.Service) (map[string]maru.Service, error) {
 	return withMounts(services, func(_ string, m maru.Mount, _ maru.Service) (string, error) {
-		image, err := w.deps.Images.Image(ctx, m.Source)
+		image, _, err := w.find(ctx, m.Source)
 		if maru.KindOf(err) == maru.NotFound {
 			return m.Source, nil
 		}
@@ -244,7 +244,7 @@ func (w *imageWork) present(ctx context.Context, services map[string]maru.Servic
 	images := map[string]maru.Image{}
 	for name, service := range services {
 		if service.Build == nil {
-			if image, err := w.deps.Images.Image(ctx, service.Image); err == nil {
+			if image, _, err := w.find(ctx, service.Image); err == nil {
 				images[name] = image
 			}
 			continue

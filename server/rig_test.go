@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,6 +47,18 @@ type rig struct {
 	stopped chan error
 }
 
+// ownRegistry has the images below own.test, those of APP for whoever deploys it.
+type ownRegistry struct{ http.Handler }
+
+func (ownRegistry) Image(_ context.Context, reference string, scope maru.Scope) (string, bool, error) {
+	path, own := strings.CutPrefix(reference, "own.test/")
+	app, _, _ := strings.Cut(path, "/")
+	if own && !scope.Covers(maru.Scope{Project: scope.Project, Environment: scope.Environment, App: app}) {
+		return "", true, maru.Errorf(maru.Denied, "image %s is of another app", reference)
+	}
+	return maru.RegistryHost + "/default/" + path, own, nil
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -70,6 +83,7 @@ func start(t testing.TB) *rig {
 	dir := t.TempDir()
 	deps := r.world.deps(r.store)
 	deps.Git = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "git") })
+	deps.Registry = ownRegistry{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "registry") })}
 	s, err := server.New(server.Config{Data: dir, HTTPPort: 8080, HTTPSPort: 8443}, deps, log)
 	if err != nil {
 		t.Fatal(err)

@@ -120,6 +120,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(maruv1connect.NewSourceServiceHandler(sourceService{s}, options...))
 	mux.Handle(maruv1connect.NewSystemServiceHandler(systemService{s}, options...))
 	mux.Handle("/git/", s.public)
+	mux.Handle("/v2/", s.public)
 	return mux
 }
 
@@ -128,6 +129,9 @@ func (s *Server) outside() http.Handler {
 	mux := http.NewServeMux()
 	if s.deps.Git != nil {
 		mux.Handle("/git/", s.deps.Git)
+	}
+	if s.deps.Registry != nil {
+		mux.Handle("/v2/", s.deps.Registry)
 	}
 	return mux
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/engine/remote"
 	"github.com/marucloud/maru/internal/backup"
 	"github.com/marucloud/maru/internal/supervisor"
 	"github.com/marucloud/maru/server"
@@ -106,4 +107,15 @@ type backups struct{ *backup.Backups }
 func (b backups) Restore(ctx context.Context, r io.Reader, passphrase string) (server.Restored, error) {
 	restored, err := b.Backups.Restore(ctx, r, passphrase)
 	return server.Restored(restored), err
+}
+
+// jobImages keeps the engine's own names for what people pushed from jobs: by its address the registry asks whose
+// the job is.
+type jobImages struct{ *remote.Client }
+
+func (j jobImages) Image(ctx context.Context, reference string) (maru.Image, error) {
+	if strings.HasPrefix(reference, maru.RegistryHost+"/") {
+		return maru.Image{}, maru.WithHint(maru.Errorf(maru.Denied, "image %s is the registry's", reference), "name it by the registry's address, with credentials")
+	}
+	return j.Client.Image(ctx, reference)
 }

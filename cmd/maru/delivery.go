@@ -5,11 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/compose"
 	"github.com/marucloud/maru/delivery/pipeline/workflow"
+	"github.com/marucloud/maru/delivery/registry"
 	"github.com/marucloud/maru/delivery/run"
 	"github.com/marucloud/maru/delivery/source"
 	"github.com/marucloud/maru/server"
@@ -82,7 +84,9 @@ func ownRoutes(p *platform) maru.ServiceTraffic {
 		Retry:     maru.Retry{Attempts: -1},
 	}
 	add := func(host string, secured *maru.RouteTLS) {
-		t.Routes = append(t.Routes, maru.Route{Host: host, Path: source.Prefix, TLS: secured})
+		for _, path := range []string{source.Prefix, registry.Prefix} {
+			t.Routes = append(t.Routes, maru.Route{Host: host, Path: path, TLS: secured})
+		}
 	}
 	for _, host := range []string{"localhost", "127.0.0.1", "::1"} {
 		add(host, nil)
@@ -92,6 +96,30 @@ func ownRoutes(p *platform) maru.ServiceTraffic {
 		add(host, &maru.RouteTLS{Redirect: &secured})
 	}
 	return t
+}
+
+// registryHosts are the hosts by which references of images name the registry: the machine's own names, at the
+// gateway and the API. Without a port localhost is what other programs call images that are in no registry.
+func (p *platform) registryHosts() []string {
+	names := []string{"localhost", "127.0.0.1", "[::1]"}
+	machine, err := os.Hostname()
+	if err == nil && machine != "localhost" {
+		names = append(names, machine)
+	}
+	var hosts []string
+	for _, address := range []string{p.http, p.https, p.api} {
+		port := portOf(address)
+		if port == 0 {
+			continue
+		}
+		for _, name := range names {
+			hosts = append(hosts, name+":"+strconv.Itoa(int(port)))
+		}
+		if port == 80 || port == 443 {
+			hosts = append(hosts, machine)
+		}
+	}
+	return hosts
 }
 
 // withoutOwn keeps the server's own routes from a data plane that has no gateway.

@@ -35,6 +35,7 @@ type platform struct {
 	trusted   []string
 	proxied   []string
 	jobImages []string
+	keepTags  int
 	acme      acmeFlags
 	logFormat string
 	accessLog string
@@ -57,6 +58,7 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&p.trusted, "trusted-proxy", envList("TRUSTED_PROXY"), "address or range of a proxy before the gateway whose X-Forwarded-* and Forwarded are believed; may be repeated")
 	flags.StringSliceVar(&p.proxied, "proxy-protocol", envList("PROXY_PROTOCOL"), "address or range of a proxy before the gateway whose connections begin with a PROXY header, of version 1 or 2; may be repeated")
 	flags.StringSliceVar(&p.jobImages, "job-image", envList("JOB_IMAGE"), "LABEL=IMAGE: the image of jobs with the label in runs-on; may be repeated")
+	flags.IntVar(&p.keepTags, "registry-keep", envInt("REGISTRY_KEEP"), "tagged images that stay in each repository of the registry, the last that were pushed; 0: all")
 	p.acme.register(flags)
 	flags.StringVar(&p.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&p.accessLog, "access-log", env("ACCESS_LOG", "json"), "format of the proxy's access log: json, or common (as Apache's combined one)")
@@ -74,11 +76,21 @@ func envList(name string) []string {
 	return strings.FieldsFunc(env(name, ""), func(r rune) bool { return r == ',' || r == ' ' })
 }
 
+// envInt gives a number; what is none is as if it were not there.
+func envInt(name string) int {
+	n, err := strconv.Atoi(env(name, "0"))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // arguments gives the flags again, for a child process.
 func (p *platform) arguments() []string {
 	args := []string{"--name", p.layout.Name, "--data", p.layout.Data, "--run", p.layout.Run,
 		"--http", p.http, "--https", p.https, "--http3", p.http3, "--api", p.api, "--ssh", p.ssh, "--proxy-user", p.proxyUser,
-		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat, "--access-log", p.accessLog}
+		"--instance-range", p.instances, "--virtual-range", p.virtual, "--log-format", p.logFormat, "--access-log", p.accessLog,
+		"--registry-keep", strconv.Itoa(p.keepTags)}
 	for _, m := range p.mirrors {
 		args = append(args, "--mirror", m)
 	}

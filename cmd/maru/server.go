@@ -22,6 +22,7 @@ import (
 	"github.com/marucloud/maru/control"
 	"github.com/marucloud/maru/delivery/build"
 	"github.com/marucloud/maru/delivery/pipeline/machine/container"
+	"github.com/marucloud/maru/delivery/registry"
 	"github.com/marucloud/maru/delivery/run"
 	"github.com/marucloud/maru/delivery/source"
 	"github.com/marucloud/maru/engine/remote"
@@ -57,6 +58,7 @@ type controlPlane struct {
 	publisher    *stream.Publisher
 	repositories *source.Repositories
 	git          *source.Handler
+	registry     *registry.Handler
 	tokens       *token.Tokens
 	runs         *run.Runs
 	control      *control.Controller
@@ -126,11 +128,12 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	}
 	c.tokens = token.New(c.store)
 	c.git = source.NewHandler(c.repositories, c.tokens, c.runs)
+	c.registry = registry.New(registry.Config{Hosts: p.registryHosts(), Tags: p.keepTags}, c.engine, c.tokens, c.control, c.log)
 	labels, err := p.jobLabels()
 	if err != nil {
 		return nil, err
 	}
-	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, container.Parts{Engine: c.engine, Execer: c.engine, Images: c.engine, Traffic: c.publisher})
+	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, container.Parts{Engine: c.engine, Execer: c.engine, Images: jobImages{c.engine}, Traffic: c.publisher})
 	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
 		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Traffic: c.control,
 		Routes: routing{c.publisher},
@@ -143,6 +146,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		Authority:    c.authority.RootPEM,
 		Runs:         c.runs,
 		Git:          c.git,
+		Registry:     c.registry,
 	}, c.log)
 	return c, err
 }
@@ -201,6 +205,7 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return c.followEngine(ctx) })
 	group.Go(func() error { return c.repositories.Run(ctx) })
 	group.Go(func() error { return c.runs.Run(ctx) })
+	group.Go(func() error { return c.registry.Run(ctx) })
 	group.Go(func() error { return c.pipelines.sweep(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	if c.certificates.acme != nil {

@@ -22,14 +22,18 @@ type Config struct {
 	NoMesh  bool                // there is no proxy on this machine: the kernel balances HTTP too
 	Mirrors map[string][]string // URLs tried before a registry, by its host; "*" for all. Plain http is allowed for loopback addresses only
 	Logs    logs.Config
-	Starts  int    // instances started at the same time; 0: twice the number of CPUs
-	Seed    uint64 // of the jitter of restarts; 0: random
+	Full    float64 // share of the disk in use from which on nothing more can be pushed; 0: 0.95
+	Starts  int     // instances started at the same time; 0: twice the number of CPUs
+	Seed    uint64  // of the jitter of restarts; 0: random
 }
 
 func (c Config) withDefaults() Config {
 	c.Layout = c.Layout.Default()
 	if c.Ranges == (maru.Ranges{}) {
 		c.Ranges = maru.DefaultRanges()
+	}
+	if c.Full == 0 {
+		c.Full = 0.95
 	}
 	if c.Starts <= 0 {
 		c.Starts = 2 * runtime.NumCPU()

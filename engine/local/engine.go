@@ -27,7 +27,7 @@ var errStopped = maru.Errorf(maru.Unavailable, "the engine has stopped")
 
 // Engine runs workloads as containers on this machine. It implements [maru.Engine], [maru.Drainer],
 // [maru.Logs], [maru.Execer], [maru.Forwarder], [maru.Meter], [maru.Volumes], [maru.Images],
-// [maru.ImageSaver] and [maru.DataPlane]. Its methods wait until Run has found what there is.
+// [maru.ImageSaver], [maru.Repositories], [maru.Uploads] and [maru.DataPlane]. Its methods wait until Run has found what there is.
 type Engine struct {
 	cfg     Config
 	log     *slog.Logger
@@ -74,6 +74,9 @@ var (
 
 	_ maru.ImageSaver  = (*Engine)(nil)
 	_ maru.Constrained = (*Engine)(nil)
+
+	_ maru.Repositories = (*Engine)(nil)
+	_ maru.Uploads      = (*Engine)(nil)
 )
 
 // New makes an engine. It touches nothing before Run. Invalid when cfg is.
@@ -132,6 +135,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	})()
 	group, life := errgroup.WithContext(ctx)
 	defer func() {
+		if e.images != nil {
+			e.images.repositories.stop()
+		}
 		if e.daemon != nil {
 			e.daemon.stop()
 		}

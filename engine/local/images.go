@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -73,5 +74,6 @@ func (e *Engine) Prune(ctx context.Context, keep []string) ([]maru.Image, error)
 			}
 		}
 	}
-	return e.images.prune(ctx, used)
+	removed, err := e.images.prune(ctx, used)
+	return removed, errors.Join(err, e.images.repositories.collect(ctx)) // of uploads that came to nothing, too
 }

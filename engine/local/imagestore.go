@@ -28,6 +28,8 @@ type imageStore struct {
 	mirrors map[string][]string
 	log     *slog.Logger
 
+	repositories *repositories // of what is pushed
+
 	pruning sync.RWMutex // held for reading from finding an image until it is known to be in use
 
 	mu    sync.Mutex
@@ -35,9 +37,9 @@ type imageStore struct {
 	busy  map[digest.Digest]chan struct{} // being read
 }
 
-func newImageStore(client *containerd.Client, folder string, mirrors map[string][]string, log *slog.Logger) *imageStore {
+func newImageStore(client *containerd.Client, folder string, cfg Config, log *slog.Logger) *imageStore {
 	return &imageStore{
-		client: client, folder: folder, mirrors: mirrors, log: log,
+		client: client, folder: folder, mirrors: cfg.Mirrors, log: log, repositories: newRepositories(client, folder, cfg.Full, log),
 		known: make(map[digest.Digest]imageInfo), busy: make(map[digest.Digest]chan struct{}),
 	}
 }
@@ -91,13 +93,18 @@ func (s *imageStore) find(ctx context.Context, ref string) (images.Image, error)
 	if !errdefs.IsNotFound(err) {
 		return images.Image{}, fmt.Errorf("image %s: %w", ref, err)
 	}
+	if pushed, ok := s.repositories.pushed(ctx, name); ok {
+		return pushed, nil
+	}
 	if d := digestOf(name); d != "" {
 		same, err := s.client.ImageService().List(ctx, fmt.Sprintf("target.digest==%s", d))
 		if err != nil {
 			return images.Image{}, fmt.Errorf("image %s: %w", ref, err)
 		}
-		if len(same) > 0 {
-			return same[0], nil
+		for _, record := range same {
+			if record.Labels[repositoryLabel] == "" {
+				return record, nil
+			}
 		}
 	}
 	return images.Image{}, maru.WithHint(maru.Errorf(maru.NotFound, "image %s is not present", ref), "pull, load or build it")
@@ -160,7 +167,7 @@ func (s *imageStore) present(ctx context.Context, record images.Image) (maru.Ima
 	}
 	for _, other := range same {
 		if digestOf(other.Name) == "" {
-			found.Names = append(found.Names, other.Name)
+			found.Names = append(found.Names, strings.Replace(other.Name, tagPrefix, maru.RegistryHost+"/", 1))
 		}
 	}
 	slices.Sort(found.Names)
@@ -168,7 +175,7 @@ func (s *imageStore) present(ctx context.Context, record images.Image) (maru.Ima
 }
 
 // list gives all images, sorted by reference. What can't be read is left out: it belongs to somebody
-// who is still at it.
+// who is still at it. So are the repositories' tags: images of these are among them once something ran them.
 func (s *imageStore) list(ctx context.Context) ([]maru.Image, error) {
 	records, err := s.client.ImageService().List(ctx)
 	if err != nil {
@@ -177,7 +184,7 @@ func (s *imageStore) list(ctx context.Context) ([]maru.Image, error) {
 	byReference := make(map[string]maru.Image)
 	for _, record := range records {
 		named, err := reference.ParseNormalizedNamed(record.Name)
-		if err != nil {
+		if err != nil || record.Labels[repositoryLabel] != "" {
 			continue
 		}
 		info, err := s.describe(ctx, record)
@@ -201,7 +208,8 @@ func (s *imageStore) list(ctx context.Context) ([]maru.Image, error) {
 	}), nil
 }
 
-// prune removes the images that are marked as managed and that keep does not name, and gives them.
+// prune removes the images that are marked as managed and that keep does not name, and gives them. What people
+// pushed stays in its repositories.
 func (s *imageStore) prune(ctx context.Context, keep map[digest.Digest]bool) ([]maru.Image, error) {
 	all, err := s.list(ctx)
 	if err != nil {
@@ -219,7 +227,7 @@ func (s *imageStore) prune(ctx context.Context, keep map[digest.Digest]bool) ([]
 	}
 	var going []string
 	for _, record := range records {
-		if managed[record.Target.Digest] {
+		if managed[record.Target.Digest] && record.Labels[repositoryLabel] == "" {
 			going = append(going, record.Name)
 		}
 	}

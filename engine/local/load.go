@@ -82,7 +82,7 @@ func (e *Engine) load(ctx context.Context) (err error) {
 		return err
 	}
 	e.host.noUsers, e.host.noUserVolumes = e.tryUsers(ctx)
-	e.images = newImageStore(e.daemon.client, e.cfg.Layout.ContainerdData(), e.cfg.Mirrors, e.log)
+	e.images = newImageStore(e.daemon.client, e.cfg.Layout.ContainerdData(), e.cfg, e.log)
 	for _, r := range records {
 		if r.Addresses.V4.IsValid() && r.Addresses != e.cfg.Ranges.Host() {
 			e.network.Reserve(r.Addresses)

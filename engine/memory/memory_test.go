@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/marucloud/maru"
@@ -66,6 +67,27 @@ func TestContract(t *testing.T) {
 				return nil
 			},
 			Patience: 10 * time.Second,
+		}
+	})
+}
+
+func TestRepositories(t *testing.T) {
+	enginetest.RunRepositories(t, func(*testing.T) enginetest.Repositories { return memory.NewRepositories() }, nil)
+}
+
+func TestUploadsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := memory.NewRepositories()
+		if _, err := c.AppendUpload(t.Context(), "slow", 0, strings.NewReader("begun")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(maru.UploadLife)
+		if size, err := c.UploadSize(t.Context(), "slow"); size != 5 || err != nil {
+			t.Errorf("%d, %v", size, err)
+		}
+		time.Sleep(time.Second)
+		if _, err := c.UploadSize(t.Context(), "slow"); maru.KindOf(err) != maru.NotFound {
+			t.Error(err)
 		}
 	})
 }

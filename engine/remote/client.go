@@ -37,6 +37,9 @@ var (
 	_ maru.DataPlane  = (*Client)(nil)
 
 	_ maru.Constrained = (*Client)(nil)
+
+	_ maru.Repositories = (*Client)(nil)
+	_ maru.Uploads      = (*Client)(nil)
 )
 
 // Dial gives a client of the engine at a unix socket. It connects at the first call.

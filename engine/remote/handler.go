@@ -30,6 +30,9 @@ type Service struct {
 	Images    maru.Images
 	Saver     maru.ImageSaver
 	DataPlane maru.DataPlane
+
+	Repositories maru.Repositories
+	Uploads      maru.Uploads
 }
 
 // ServiceOf gives all that an engine implements.
@@ -45,6 +48,8 @@ func ServiceOf(engine maru.Engine) Service {
 	s.Images, _ = engine.(maru.Images)
 	s.Saver, _ = engine.(maru.ImageSaver)
 	s.DataPlane, _ = engine.(maru.DataPlane)
+	s.Repositories, _ = engine.(maru.Repositories)
+	s.Uploads, _ = engine.(maru.Uploads)
 	return s
 }
 
@@ -90,6 +95,15 @@ func Handler(s Service, log *slog.Logger) http.Handler {
 	route("images/prune", s.Images != nil, h.prune)
 	route("images/save", s.Saver != nil, h.save)
 	route("traffic", s.DataPlane != nil, h.traffic)
+	route("contents", s.Repositories != nil, h.contents)
+	route("contents/find", s.Repositories != nil, h.content)
+	route("contents/put", s.Repositories != nil, h.putContent)
+	route("contents/remove", s.Repositories != nil, h.removeContent)
+	route("contents/read", s.Repositories != nil, h.readContent)
+	route("uploads/append", s.Uploads != nil, h.appendUpload)
+	route("uploads/size", s.Uploads != nil, h.uploadSize)
+	route("uploads/commit", s.Uploads != nil, h.commitUpload)
+	route("uploads/drop", s.Uploads != nil, h.dropUpload)
 	return mux
 }
 

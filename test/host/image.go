@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -77,6 +78,31 @@ func build(ctx context.Context, program string) ([]byte, error) {
 	return os.ReadFile(binary)
 }
 
+// Layer gives a layer with a program at /service.
+func Layer(program []byte) (v1.Layer, error) {
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for _, h := range []tar.Header{
+		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777},
+		{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "data/from-image", Typeflag: tar.TypeReg, Mode: 0o644, Uid: 7, Gid: 7},
+		{Name: "service", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))},
+	} {
+		if err := w.WriteHeader(&h); err != nil {
+			return nil, err
+		}
+		if h.Size > 0 {
+			if _, err := w.Write(program); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
+}
+
 func writeImage(path, reference, binary string) error {
 	tag, err := name.NewTag(reference)
 	if err != nil {
@@ -86,27 +112,7 @@ func writeImage(path, reference, binary string) error {
 	if err != nil {
 		return err
 	}
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	for _, h := range []tar.Header{
-		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777},
-		{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755},
-		{Name: "data/from-image", Typeflag: tar.TypeReg, Mode: 0o644, Uid: 7, Gid: 7},
-		{Name: "service", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(data))},
-	} {
-		if err := w.WriteHeader(&h); err != nil {
-			return err
-		}
-		if h.Size > 0 {
-			if _, err := w.Write(data); err != nil {
-				return err
-			}
-		}
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
+	layer, err := Layer(data)
 	if err != nil {
 		return err
 	}
