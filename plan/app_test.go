@@ -248,7 +248,7 @@ func TestReleaseStep(t *testing.T) {
 		ran := 0
 		count := func(p plan.Plan) {
 			for _, a := range p.Actions {
-				if a, ok := a.(plan.ApplyWorkload); ok && a.Step {
+				if a, ok := a.(plan.ApplyWorkload); ok && a.Step != "" {
 					ran++
 				}
 			}

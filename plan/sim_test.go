@@ -171,7 +171,7 @@ func (s *sim) apply(a plan.Action) {
 			if !ok {
 				s.t.Fatalf("applied release %d of %s, which does not exist", a.Release, a.Workload.Service)
 			}
-			w = &simWorkload{release: release, step: a.Step}
+			w = &simWorkload{release: release, step: a.Step != ""}
 			s.engine[a.Workload] = w
 		}
 		w.wanted, w.removed = a.Replicas, false

@@ -143,6 +143,8 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		Authority:    c.authority.RootPEM,
 		Runs:         c.runs,
 		Git:          c.git,
+		Environments: c.runs,
+		Repositories: c.runs,
 	}, c.log)
 	return c, err
 }

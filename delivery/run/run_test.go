@@ -60,7 +60,7 @@ func (w *world) Subject(_ context.Context, _ maru.RepositoryID, commit string) s
 	return "subject of " + commit
 }
 
-func (w *world) Load(context.Context, string, maru.Scope) (Loaded, error) {
+func (w *world) Load(context.Context, string, maru.Run) (Loaded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return Loaded{App: maru.App{Name: "shop", Environments: w.policy}}, w.load

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/marucloud/maru"
+	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
+)
+
+// listEnvironments shows where an app lives, or all apps where none is meant.
+func (s *shell) listEnvironments(ctx context.Context) error {
+	connected, err := s.connect()
+	if err != nil {
+		return err
+	}
+	scope := &maruv1.Scope{Project: s.place().Project, Environment: s.environment, App: s.app}
+	if scope.App == "" {
+		if here, err := s.scope(ctx); err == nil {
+			scope.App = here.App
+		} else if len(s.files) > 0 {
+			return err
+		}
+	}
+	list, err := connected.Environments.List(ctx, &maruv1.EnvironmentServiceListRequest{Scope: scope})
+	if err != nil {
+		return err
+	}
+	if s.output == "json" {
+		return s.printMessage(list)
+	}
+	t := s.table("ENVIRONMENT", "APP", "STATE", "READY", "BRANCH", "AGE", "LEFT", "ADDRESSES")
+	for _, e := range list.Environments {
+		state, branch, age, left := orDash(e.State), "-", "-", "-"
+		if p := e.Preview; p != nil {
+			branch, age, left = p.Branch, strings.TrimSuffix(ago(p.Created), " ago"), timeLeft(p, time.Now())
+			if p.Leaving != "" {
+				state = "removing"
+			}
+		}
+		t.row(e.Scope.Environment, e.Scope.App, state, fmt.Sprintf("%d/%d", e.Ready, e.Wanted), branch, age, left, strings.Join(e.Addresses, " "))
+	}
+	return t.flush()
+}
+
+// timeLeft says how long a preview stays.
+func timeLeft(p *maruv1.Preview, now time.Time) string {
+	switch {
+	case p.Leaving != "":
+		return "it goes: " + p.Leaving
+	case p.Expires == nil:
+		return "with its branch"
+	}
+	left := max(p.Expires.AsTime().Sub(now), 0)
+	if left >= time.Hour {
+		return strings.TrimSuffix(left.Truncate(time.Minute).String(), "0s")
+	}
+	return left.Truncate(time.Second).String()
+}
+
+func (s *shell) deleteEnvironmentCommand() *cobra.Command {
+	var yes bool
+	c := &cobra.Command{Use: "delete [NAME]", Short: "Take the environment of a branch away, with all that is in it", Args: cobra.MaximumNArgs(1),
+		Long: `Delete takes away a preview: its services, volumes, values, configs and secrets. Its branch stays; another push to
+it makes a new one. Without a NAME it is the environment that --env names.`,
+		Example: "  maru env delete preview-fix-1 --app shop"}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			s.environment = args[0]
+		}
+		if s.environment == "" {
+			return misuse{maru.WithHint(errors.New("no environment is named"), "'maru env' lists them")}
+		}
+		return s.onApp(func(ctx context.Context, call appCall) error {
+			if err := s.confirm(yes, fmt.Sprintf("Take away %s of %s with all that is in it?", call.scope.Environment, call.scope.App)); err != nil {
+				return err
+			}
+			response, err := call.Environments.Remove(ctx, &maruv1.EnvironmentServiceRemoveRequest{Scope: call.scope})
+			return s.done(response, err, call.scope.Environment+" goes: 'maru env' shows when it is gone")
+		})(c, nil)
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
+	return c
+}
+
+func (s *shell) repositoryCommand() *cobra.Command {
+	c := &cobra.Command{Use: "repo", Short: "Show an app's Git repository, and protect its branches", Args: cobra.NoArgs,
+		Example: "  maru repo\n  maru repo protect 'release/*'"}
+	show := func(r *maruv1.Repository) error {
+		if s.output == "json" {
+			return s.printMessage(r)
+		}
+		t := s.table("BRANCH", "COMMIT", "ENVIRONMENT", "")
+		for _, b := range r.Branches {
+			var notes []string
+			if b.Name == r.DefaultBranch {
+				notes = append(notes, "default")
+			}
+			if b.Protected {
+				notes = append(notes, "protected")
+			}
+			t.row(b.Name, cut(b.Commit, 13), orDash(b.Environment), strings.Join(notes, ", "))
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+		if len(r.Protected) > 0 {
+			fmt.Fprintf(s.Stdout, "protected: %s\n", strings.Join(r.Protected, ", "))
+		}
+		return nil
+	}
+	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
+		response, err := call.Repositories.Get(ctx, &maruv1.RepositoryServiceGetRequest{Scope: call.scope})
+		if err != nil {
+			return err
+		}
+		return show(response.Repository)
+	})
+	for _, one := range []struct {
+		use, short string
+		release    bool
+	}{
+		{"protect PATTERN", "Have branches protected from being rewound or deleted", false},
+		{"unprotect PATTERN", "Take such a protection away", true},
+	} {
+		protect := &cobra.Command{Use: one.use, Short: one.short, Args: cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+			Long: one.short + `. A pattern names a branch, or has stars that stand for anything. The default branch, and those that
+x-maru.environments names without a star, are protected anyway. It needs the admin role.`,
+			RunE: s.onApp(func(ctx context.Context, call appCall) error {
+				response, err := call.Repositories.Protect(ctx, &maruv1.RepositoryServiceProtectRequest{Scope: call.scope, Pattern: call.args[0], Release: one.release})
+				if err != nil {
+					return err
+				}
+				return show(response.Repository)
+			})}
+		c.AddCommand(protect)
+	}
+	return c
+}
