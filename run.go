@@ -85,6 +85,39 @@ type Repository struct {
 	Protected []string     `json:"protected,omitempty"` // patterns that were set of branches that can't be rewound or deleted
 }
 
+// Following is a repository elsewhere that an app's repository follows: what is pushed there is fetched, and goes the
+// way of a push.
+type Following struct {
+	ID          RepositoryID  `json:"id"`
+	URL         string        `json:"url"`                   // https or http, without a user
+	Branches    []string      `json:"branches,omitempty"`    // patterns of those that are followed; none: all
+	Every       time.Duration `json:"every"`                 // it is looked for news this often
+	Credentials string        `json:"credentials,omitempty"` // name of the app's secret in production with a token, or USER:PASSWORD; "": none
+	Webhook     string        `json:"webhook,omitempty"`     // name of the secret that webhooks are signed with; "": none are taken
+	Forge       Forge         `json:"forge"`                 // whose webhooks and commit statuses
+	API         string        `json:"api,omitempty"`         // address of the forge's API, for commit statuses; "": none are told
+	By          string        `json:"by"`
+	Since       time.Time     `json:"since"`
+}
+
+// Forge is a kind of server with Git repositories.
+type Forge string
+
+// The forges.
+const (
+	GitHub       Forge = "github"
+	GitLab       Forge = "gitlab"
+	Gitea        Forge = "gitea"
+	GenericForge Forge = "generic" // webhooks as in standardwebhooks.com; no commit statuses
+)
+
+// FollowingStatus is how following goes.
+type FollowingStatus struct {
+	Following
+	Looked time.Time `json:"looked,omitzero"` // when the repository was last asked
+	Error  string    `json:"error,omitempty"` // why that failed
+}
+
 // Branch is one of a repository.
 type Branch struct {
 	Name        string `json:"name"`

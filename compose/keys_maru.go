@@ -237,7 +237,7 @@ func (d decoder) step(key string) func(n *node, path string) *maru.ReleaseStep {
 			command, at = n.get("command"), joinKey(path, "command")
 		}
 		if step.Command = d.command(command, at); len(step.Command) == 0 {
-			d.invalid(n, path, "lacks the command to run", fmt.Sprintf("write %s: ./%s, or %s: {command: [./%s, all]}", key, key, key, key))
+			d.invalid(n, path, "lacks the command to run", fmt.Sprintf("write %s: ./script, or %s: {command: [./script, all]}", key, key))
 		}
 		return step
 	}

@@ -69,6 +69,11 @@ func matches(pattern, branch string) bool {
 	return strings.HasSuffix(rest, parts[len(parts)-1])
 }
 
+// Follows tells whether a branch fits one of the patterns; none: it does.
+func Follows(branch string, patterns []string) bool {
+	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, branch) })
+}
+
 // Protected tells whether a branch can't be rewound or deleted by a push: the default branch, those that an
 // environment names without a star, and those that fit a pattern which was set on the server.
 func Protected(branch, standard string, environments map[string]maru.EnvironmentPolicy, patterns []string) bool {

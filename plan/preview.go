@@ -95,11 +95,12 @@ func perBranch(of, branch string, environments map[string]maru.EnvironmentPolicy
 		return plain
 	}
 	digest := digestOf(branch)
-	name := strings.TrimRight(of[:min(len(of), 20)], "-_.") + "-" + strings.Trim(lower(branch), "-")
+	begin := strings.TrimRight(of[:min(len(of), 20)], "-_.") + "-"
+	name := begin + strings.Trim(lower(branch), "-")
 	const room = 63 - 1 - 8
 	name = strings.TrimRight(name[:min(len(name), room)], "-") + "-" + digest
 	if taken(name) {
-		name = digestOf(of+"\x00"+branch) + "-" + digest
+		name = begin + digestOf(of+"\x00"+branch) + digest
 	}
 	return name
 }

@@ -209,14 +209,15 @@ func usedSecrets(services map[string]maru.Service) []string {
 func (s *Server) secretVersion(ctx context.Context, scope maru.Scope, of, name string) (maru.SecretVersion, error) {
 	info, err := s.deps.Secrets.Visible(ctx, scope, name)
 	if maru.KindOf(err) == maru.NotFound && of != "" {
-		scope.Environment = of
-		if info, err = s.deps.Secrets.Visible(ctx, scope, name); err == nil {
+		shared := scope
+		shared.Environment = of
+		if info, err = s.deps.Secrets.Visible(ctx, shared, name); err == nil {
 			return maru.SecretVersion{Name: name, Version: info.Version, Environment: of}, nil
 		}
 	}
 	if maru.KindOf(err) == maru.NotFound {
 		return maru.SecretVersion{}, maru.WithHint(maru.Errorf(maru.Invalid, "secret %q has no value in %s", name, scope.Environment),
-			fmt.Sprintf("set it first: maru secret set %s --env %s", name, scope.Environment))
+			fmt.Sprintf("set it first: maru secret set %s --env %s", name, orDefault(of, scope.Environment)))
 	}
 	return maru.SecretVersion{Name: name, Version: info.Version}, err
 }
