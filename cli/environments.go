@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/marucloud/maru"
 	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
@@ -90,7 +91,7 @@ it makes a new one. Without a NAME it is the environment that --env names.`,
 
 func (s *shell) repositoryCommand() *cobra.Command {
 	c := &cobra.Command{Use: "repo", Short: "Show an app's Git repository, and protect its branches", Args: cobra.NoArgs,
-		Example: "  maru repo\n  maru repo protect 'release/*'"}
+		Example: "  maru repo\n  maru repo protect 'release/*'\n  maru repo follow https://github.com/ann/shop"}
 	show := func(r *maruv1.Repository) error {
 		if s.output == "json" {
 			return s.printMessage(r)
@@ -112,8 +113,18 @@ func (s *shell) repositoryCommand() *cobra.Command {
 		if len(r.Protected) > 0 {
 			fmt.Fprintf(s.Stdout, "protected: %s\n", strings.Join(r.Protected, ", "))
 		}
+		if f := r.Following; f != nil {
+			fmt.Fprintf(s.Stdout, "follows %s (%s), last looked at %s\n", f.Url, f.Forge, orDash(ago(f.Looked)))
+			if f.Error != "" {
+				fmt.Fprintf(s.Stdout, "  %s\n", indent(f.Error))
+			}
+			if f.Hook != "" {
+				fmt.Fprintf(s.Stdout, "  webhooks: %s at this server\n", f.Hook)
+			}
+		}
 		return nil
 	}
+	c.AddCommand(s.followCommand(), s.unfollowCommand())
 	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
 		response, err := call.Repositories.Get(ctx, &maruv1.RepositoryServiceGetRequest{Scope: call.scope})
 		if err != nil {
@@ -141,4 +152,51 @@ x-maru.environments names without a star, are protected anyway. It needs the adm
 		c.AddCommand(protect)
 	}
 	return c
+}
+
+func (s *shell) followCommand() *cobra.Command {
+	following := &maruv1.Following{}
+	var every time.Duration
+	c := &cobra.Command{Use: "follow URL", Short: "Have what is pushed to a repository elsewhere go the way of a push here", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		Long: `Follow has the app's repository follow one at GitHub, GitLab, Gitea or any server that speaks Git's smart protocol
+by HTTP. It is looked for news from time to time, and at once when a webhook comes. Pushes here are refused meanwhile.
+With credentials the states of commits are told there. Secrets are the app's in production. It needs the admin role.`,
+		Example: "  maru secret set github_token\n  maru secret set github_hook\n  maru repo follow https://github.com/ann/shop --credentials github_token --webhook github_hook"}
+	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
+		following.Url = call.args[0]
+		if every > 0 {
+			following.Every = durationpb.New(every)
+		}
+		response, err := call.Repositories.Follow(ctx, &maruv1.RepositoryServiceFollowRequest{Scope: call.scope, Following: following})
+		if err != nil {
+			return err
+		}
+		if s.output == "json" {
+			return s.printMessage(response.Following)
+		}
+		f := response.Following
+		fmt.Fprintf(s.Stdout, "%s follows %s (%s): 'maru repo' shows how that goes\n", call.scope.App, f.Url, f.Forge)
+		if f.Hook != "" {
+			fmt.Fprintf(s.Stdout, "webhooks are taken at %s of this server, with the secret %s\n", f.Hook, f.Webhook)
+		}
+		return nil
+	})
+	flags := c.Flags()
+	flags.StringArrayVar(&following.Branches, "branch", nil, "pattern of branches to follow; may be repeated (default all)")
+	flags.DurationVar(&every, "every", 0, "time between two looks (default 1m)")
+	flags.StringVar(&following.Credentials, "credentials", "", "secret with a token, or USER:PASSWORD")
+	flags.StringVar(&following.Webhook, "webhook", "", "secret that webhooks are signed with")
+	flags.StringVar(&following.Forge, "forge", "", "github, gitlab, gitea or generic (default: by the host)")
+	flags.StringVar(&following.Api, "api-url", "", "address of the forge's API (default: by the forge)")
+	_ = c.RegisterFlagCompletionFunc("forge", cobra.FixedCompletions([]string{"github", "gitlab", "gitea", "generic"}, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+func (s *shell) unfollowCommand() *cobra.Command {
+	return &cobra.Command{Use: "unfollow", Short: "No longer follow a repository elsewhere; what was fetched stays", Args: cobra.NoArgs,
+		RunE: s.onApp(func(ctx context.Context, call appCall) error {
+			response, err := call.Repositories.Unfollow(ctx, &maruv1.RepositoryServiceUnfollowRequest{Scope: call.scope})
+			return s.done(response, err, call.scope.App+" takes pushes again")
+		})}
 }

@@ -186,6 +186,9 @@ func (s *shell) showRollout(app *maruv1.AppStatus) error {
 		return err
 	}
 	for _, name := range sortedKeys(r.Services) {
+		if e := r.Services[name]; e.After != "" {
+			fmt.Fprintf(s.Stdout, "%s: the step after it: %s\n", style.bold(name), strings.TrimSuffix(e.After+": "+e.AfterReason, ": "))
+		}
 		if v := r.Services[name].Verdict; v != nil {
 			fmt.Fprintf(s.Stdout, "%s: %s\n", style.bold(name), v.Why)
 		}

@@ -37,6 +37,8 @@ type Deps struct {
 	Runs         Runs          // optional
 	Environments Environments  // optional
 	Repositories Repositories  // optional
+	Followed     Followed      // optional
+	Webhooks     http.Handler  // of the paths below /git/-/hooks/; optional
 	Git          http.Handler  // of the paths below /git/; optional
 	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
 }
@@ -134,6 +136,16 @@ type Repositories interface {
 	Repository(ctx context.Context, id maru.RepositoryID) (maru.Repository, error)
 	// Protect has branches that fit the pattern protected, or no more; Invalid for what is no pattern.
 	Protect(ctx context.Context, id maru.RepositoryID, pattern string, protected bool) (maru.Repository, error)
+}
+
+// Followed has repositories elsewhere followed.
+type Followed interface {
+	// Follow has one followed from now on, in the place of another; Invalid.
+	Follow(ctx context.Context, to maru.Following) (maru.Following, error)
+	// Unfollow ends that; NotFound.
+	Unfollow(ctx context.Context, id maru.RepositoryID) error
+	// Following tells how it goes; NotFound.
+	Following(ctx context.Context, id maru.RepositoryID) (maru.FollowingStatus, error)
 }
 
 // Builder makes images from source.

@@ -67,8 +67,10 @@ var rules = map[string]rule{
 	maruv1connect.EnvironmentServiceListProcedure:   {filter, maru.RoleRead},
 	maruv1connect.EnvironmentServiceRemoveProcedure: {app, maru.RoleDeploy},
 
-	maruv1connect.RepositoryServiceGetProcedure:     {app, maru.RoleRead},
-	maruv1connect.RepositoryServiceProtectProcedure: {app, maru.RoleAdmin},
+	maruv1connect.RepositoryServiceGetProcedure:      {app, maru.RoleRead},
+	maruv1connect.RepositoryServiceProtectProcedure:  {app, maru.RoleAdmin},
+	maruv1connect.RepositoryServiceFollowProcedure:   {app, maru.RoleAdmin},
+	maruv1connect.RepositoryServiceUnfollowProcedure: {app, maru.RoleAdmin},
 
 	maruv1connect.LogServiceLogsProcedure: {filter, maru.RoleRead},
 

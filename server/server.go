@@ -125,11 +125,17 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
+// hooksPrefix begins the paths of webhooks. No repository is named so.
+const hooksPrefix = "/git/-/hooks/"
+
 // outside serves what other programs than Maru's speak, each with credentials of its own.
 func (s *Server) outside() http.Handler {
 	mux := http.NewServeMux()
 	if s.deps.Git != nil {
 		mux.Handle("/git/", s.deps.Git)
+	}
+	if s.deps.Webhooks != nil {
+		mux.Handle(hooksPrefix, s.deps.Webhooks)
 	}
 	return mux
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/compose"
+	"github.com/marucloud/maru/delivery/follow"
 	"github.com/marucloud/maru/delivery/pipeline/workflow"
 	"github.com/marucloud/maru/delivery/run"
 	"github.com/marucloud/maru/delivery/source"
@@ -22,7 +23,20 @@ func (c *controlPlane) newRuns(data string) (err error) {
 		return err
 	}
 	c.runs, err = run.New(run.Config{Folder: filepath.Join(data, "runs")}, c.store, c.repositories, deployer{c}, c.log)
-	return err
+	if err != nil {
+		return err
+	}
+	c.follower = follow.New(follow.Config{}, c.store, c.repositories, c.runs, c.secretOf, c.log)
+	return nil
+}
+
+// secretOf gives the value of a secret that an app sees.
+func (c *controlPlane) secretOf(ctx context.Context, scope maru.Scope, name string) ([]byte, error) {
+	info, err := c.vault.Visible(ctx, scope, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.vault.Value(ctx, scope, name, info.Version)
 }
 
 // deployer has the server deploy commits.

@@ -66,58 +66,61 @@ func (c *recording) gone(ctx context.Context, branch string) error {
 		if e.Scope.App != c.push.Repository.App || e.Branch != branch {
 			continue
 		}
-		changes, err := c.leave(ctx, e.Scope, "its branch was deleted by "+c.push.By.Name)
+		changes, cancelled, err := c.leave(ctx, e.Scope, "its branch was deleted by "+c.push.By.Name)
 		if err != nil {
 			return err
 		}
-		c.changes = append(c.changes, changes...)
+		c.changes, c.superseded = append(c.changes, changes...), append(c.superseded, cancelled...)
 		c.told = append(c.told, fmt.Sprintf("%s goes with its branch: services, volumes, values and secrets", e.Scope.Environment))
 	}
 	return nil
 }
 
-// leave gives the changes by which an environment begins to go. Its runs are cancelled.
-func (r *Runs) leave(ctx context.Context, scope maru.Scope, why string) ([]maru.Change, error) {
+// leave gives the changes by which an environment begins to go, and its runs that they cancel.
+func (r *Runs) leave(ctx context.Context, scope maru.Scope, why string) (changes []maru.Change, cancelled []maru.Run, err error) {
 	e, revision, err := load[maru.Environment](ctx, r.store, previewKey(scope))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if revision == 0 {
-		return nil, maru.WithHint(maru.Errorf(maru.NotFound, "%s is no preview of %s", scope.Environment, scope.App), "`maru env` lists them")
+		return nil, nil, maru.WithHint(maru.Errorf(maru.NotFound, "%s is no preview of %s", scope.Environment, scope.App), "`maru env` lists them")
 	}
 	e.Leaving = why
-	changes := []maru.Change{
+	changes = []maru.Change{
 		{Key: previewKey(scope), Expect: revision},
 		{Key: leavingKey(scope), Expect: maru.Any, Data: maru.Raw(e)},
 	}
 	objects, _, err := r.store.List(ctx, kindRun, scope.String()+"/")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, o := range objects {
 		run, revision, err := decode[maru.Run](o)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if run.Phase.Final() {
 			continue
 		}
 		run.Phase, run.Ended, run.Reason = maru.RunCancelled, time.Now().UTC(), scope.Environment+" is taken away: "+why
-		changes = append(changes, maru.Change{Key: o.Key, Expect: revision, Data: maru.Raw(run)})
+		changes, cancelled = append(changes, maru.Change{Key: o.Key, Expect: revision, Data: maru.Raw(run)}), append(cancelled, run)
 	}
-	return changes, nil
+	return changes, cancelled, nil
 }
 
 // Leave has an environment of one branch taken away; NotFound.
 func (r *Runs) Leave(ctx context.Context, scope maru.Scope, why string) error {
 	for {
-		changes, err := r.leave(ctx, scope, why)
+		changes, cancelled, err := r.leave(ctx, scope, why)
 		if err != nil {
 			return err
 		}
 		_, err = r.store.Commit(ctx, changes...)
 		if maru.KindOf(err) == maru.Conflict && ctx.Err() == nil {
 			continue
+		}
+		for _, run := range cancelled {
+			r.logs.changed(run.Scope, run.Number)
 		}
 		r.more()
 		return err

@@ -40,8 +40,11 @@ func CheckURL(address string) error {
 	return nil
 }
 
-// fetched begins the refs where what was fetched is until it is a branch.
-const fetched = "refs/maru/fetched/"
+// Refs that clients don't see.
+const (
+	fetched  = "refs/maru/fetched/"  // the branches elsewhere, as last fetched
+	followed = "refs/maru/followed/" // the branches here that come from there: those go when they go there
+)
 
 // fetchLimit bounds the time of a fetch.
 const fetchLimit = 15 * time.Minute
@@ -114,45 +117,63 @@ func fetchError(ctx context.Context, err error, said string, from Remote) error 
 		said = strings.ReplaceAll(said, from.Password, "…")
 	}
 	said = printable(strings.TrimSpace(said))
-	var exit *exec.ExitError
 	switch {
 	case strings.Contains(said, "Authentication failed"), strings.Contains(said, "could not read Username"), strings.Contains(said, "error: 403"):
 		return maru.WithHint(maru.Errorf(maru.Denied, "%s does not let the server in: %s", from.URL, said), "set a secret with a token that may read it, and follow with --credentials NAME")
 	case strings.Contains(said, "not found"), strings.Contains(said, "error: 404"):
 		return maru.Errorf(maru.NotFound, "there is no repository at %s: %s", from.URL, said)
-	case strings.Contains(said, "File too large"), errors.As(err, &exit) && exit.ExitCode() == 128+int(syscall.SIGXFSZ), strings.Contains(said, "signal 25"):
-		return maru.Errorf(maru.Exhausted, "the repository at %s is larger than a push may be", from.URL)
+	case strings.Contains(said, "File too large"), strings.Contains(said, "signal 25"), strings.Contains(said, "invalid index-pack output"):
+		return maru.Errorf(maru.Exhausted, "what the repository at %s sends is larger than a push may be, or ends early", from.URL)
 	}
 	return maru.Errorf(maru.Unavailable, "fetch from %s: %w: %s", from.URL, err, said)
 }
 
 // differences tells how what was fetched differs from the branches.
 func (s *Repositories) differences(ctx context.Context, dir string, follow func(branch string) bool) ([]maru.RefUpdate, error) {
-	out, err := s.output(ctx, dir, "for-each-ref", "--format=%(objectname) %(refname)", fetched, headRefs)
+	there, err := s.refs(ctx, dir, fetched)
 	if err != nil {
 		return nil, err
 	}
-	here, there := map[string]string{}, map[string]string{}
-	for line := range strings.Lines(out) {
-		object, ref, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if branch, ok := strings.CutPrefix(ref, fetched); ok {
-			there[branch] = object
-		} else {
-			here[strings.TrimPrefix(ref, headRefs)] = object
-		}
+	here, err := s.refs(ctx, dir, headRefs)
+	if err != nil {
+		return nil, err
+	}
+	before, err := s.refs(ctx, dir, followed)
+	if err != nil {
+		return nil, err
 	}
 	var updates []maru.RefUpdate
+	var same strings.Builder
 	for _, branch := range sortedKeys(there) {
-		if follow(branch) && here[branch] != there[branch] {
+		switch {
+		case !follow(branch):
+		case here[branch] != there[branch]:
 			updates = append(updates, maru.RefUpdate{Ref: headRefs + branch, Old: here[branch], New: there[branch]})
+		case before[branch] == "":
+			fmt.Fprintf(&same, "update %s%s %s\n", followed, branch, there[branch])
 		}
 	}
-	for _, branch := range sortedKeys(here) {
-		if follow(branch) && there[branch] == "" {
+	for _, branch := range sortedKeys(before) {
+		if follow(branch) && there[branch] == "" && here[branch] != "" {
 			updates = append(updates, maru.RefUpdate{Ref: headRefs + branch, Old: here[branch]})
 		}
 	}
-	return updates, nil
+	return updates, s.updateRefs(ctx, dir, same.String())
+}
+
+// refs gives what the refs are that begin so, by the rest of their names.
+func (s *Repositories) refs(ctx context.Context, dir, prefix string) (map[string]string, error) {
+	out, err := s.output(ctx, dir, "for-each-ref", "--format=%(objectname) %(refname)", prefix)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for line := range strings.Lines(out) {
+		if object, ref, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			all[strings.TrimPrefix(ref, prefix)] = object
+		}
+	}
+	return all, nil
 }
 
 // Forward tells whether an update loses no commit: it makes a branch, or moves it to a commit that follows.
@@ -175,32 +196,38 @@ func (s *Repositories) Forward(ctx context.Context, id maru.RepositoryID, u maru
 	return true, nil
 }
 
-// Move moves branches, all or none; Conflict when one is not where its update says.
+// Move moves branches to where they were fetched from, all or none; Conflict when one is not where its update says.
 func (s *Repositories) Move(ctx context.Context, id maru.RepositoryID, updates []maru.RefUpdate) error {
 	dir, err := s.find(id)
 	if err != nil {
 		return err
 	}
-	var commands strings.Builder
-	commands.WriteString("start\n")
 	const none = "0000000000000000000000000000000000000000"
+	var commands strings.Builder
 	for _, u := range updates {
-		before := u.Old
+		before, branch := u.Old, strings.TrimPrefix(u.Ref, headRefs)
 		if before == "" {
 			before = none
 		}
 		if u.New == "" {
-			fmt.Fprintf(&commands, "delete %s %s\n", u.Ref, before)
+			fmt.Fprintf(&commands, "delete %s %s\ndelete %s%s\n", u.Ref, before, followed, branch)
 		} else {
-			fmt.Fprintf(&commands, "update %s %s %s\n", u.Ref, u.New, before)
+			fmt.Fprintf(&commands, "update %s %s %s\nupdate %s%s %s\n", u.Ref, u.New, before, followed, branch, u.New)
 		}
 	}
-	commands.WriteString("prepare\ncommit\n")
+	return s.updateRefs(ctx, dir, commands.String())
+}
+
+// updateRefs carries out commands of git-update-ref(1), all or none.
+func (s *Repositories) updateRefs(ctx context.Context, dir, commands string) error {
+	if commands == "" {
+		return nil
+	}
 	cmd := s.git(ctx, dir, "update-ref", "--stdin")
-	cmd.Stdin = strings.NewReader(commands.String())
+	cmd.Stdin = strings.NewReader("start\n" + commands + "prepare\ncommit\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "but expected") || strings.Contains(string(out), "reference already exists") {
-			return maru.Errorf(maru.Conflict, "a branch of %s was moved meanwhile", id)
+			return maru.Errorf(maru.Conflict, "a branch was moved meanwhile")
 		}
 		return gitError("update-ref", err, string(out))
 	}

@@ -9,6 +9,8 @@ package maruv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -29,7 +31,9 @@ type Repository struct {
 	DefaultBranch string                 `protobuf:"bytes,3,opt,name=default_branch,json=defaultBranch,proto3" json:"default_branch,omitempty"`
 	Branches      []*Branch              `protobuf:"bytes,4,rep,name=branches,proto3" json:"branches,omitempty"`
 	// protected are the patterns that were set, beside the branches that the file on the default branch names.
-	Protected     []string `protobuf:"bytes,5,rep,name=protected,proto3" json:"protected,omitempty"`
+	Protected []string `protobuf:"bytes,5,rep,name=protected,proto3" json:"protected,omitempty"`
+	// following is set of one that follows a repository elsewhere.
+	Following     *Following `protobuf:"bytes,6,opt,name=following,proto3" json:"following,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -95,6 +99,13 @@ func (x *Repository) GetBranches() []*Branch {
 func (x *Repository) GetProtected() []string {
 	if x != nil {
 		return x.Protected
+	}
+	return nil
+}
+
+func (x *Repository) GetFollowing() *Following {
+	if x != nil {
+		return x.Following
 	}
 	return nil
 }
@@ -169,6 +180,324 @@ func (x *Branch) GetProtected() bool {
 	return false
 }
 
+// Following is a repository elsewhere whose pushes go the way of a push here.
+type Following struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// url is https or http, without a user.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// branches are patterns of those that are followed; none: all.
+	Branches []string             `protobuf:"bytes,2,rep,name=branches,proto3" json:"branches,omitempty"`
+	Every    *durationpb.Duration `protobuf:"bytes,3,opt,name=every,proto3" json:"every,omitempty"`
+	// credentials names the app's secret in production with a token, or USER:PASSWORD; empty: none.
+	Credentials string `protobuf:"bytes,4,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	// webhook names the secret that webhooks are signed with; empty: none are taken.
+	Webhook string `protobuf:"bytes,5,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// forge is one of: github, gitlab, gitea, generic. Empty: by the host.
+	Forge string `protobuf:"bytes,6,opt,name=forge,proto3" json:"forge,omitempty"`
+	// api is the address of the forge's API, for commit statuses. Empty in a request: by the forge; in an answer: none
+	// are told.
+	Api   string                 `protobuf:"bytes,7,opt,name=api,proto3" json:"api,omitempty"`
+	By    string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since,proto3" json:"since,omitempty"`
+	// looked is when it was last asked, and error why that failed.
+	Looked *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=looked,proto3" json:"looked,omitempty"`
+	Error  string                 `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`
+	// hook is the path at which webhooks are taken.
+	Hook          string `protobuf:"bytes,12,opt,name=hook,proto3" json:"hook,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Following) Reset() {
+	*x = Following{}
+	mi := &file_maru_v1_repository_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Following) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Following) ProtoMessage() {}
+
+func (x *Following) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_repository_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Following.ProtoReflect.Descriptor instead.
+func (*Following) Descriptor() ([]byte, []int) {
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Following) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Following) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+func (x *Following) GetEvery() *durationpb.Duration {
+	if x != nil {
+		return x.Every
+	}
+	return nil
+}
+
+func (x *Following) GetCredentials() string {
+	if x != nil {
+		return x.Credentials
+	}
+	return ""
+}
+
+func (x *Following) GetWebhook() string {
+	if x != nil {
+		return x.Webhook
+	}
+	return ""
+}
+
+func (x *Following) GetForge() string {
+	if x != nil {
+		return x.Forge
+	}
+	return ""
+}
+
+func (x *Following) GetApi() string {
+	if x != nil {
+		return x.Api
+	}
+	return ""
+}
+
+func (x *Following) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Following) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Following) GetLooked() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Looked
+	}
+	return nil
+}
+
+func (x *Following) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Following) GetHook() string {
+	if x != nil {
+		return x.Hook
+	}
+	return ""
+}
+
+type RepositoryServiceFollowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	Following     *Following             `protobuf:"bytes,2,opt,name=following,proto3" json:"following,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepositoryServiceFollowRequest) Reset() {
+	*x = RepositoryServiceFollowRequest{}
+	mi := &file_maru_v1_repository_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepositoryServiceFollowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepositoryServiceFollowRequest) ProtoMessage() {}
+
+func (x *RepositoryServiceFollowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_repository_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepositoryServiceFollowRequest.ProtoReflect.Descriptor instead.
+func (*RepositoryServiceFollowRequest) Descriptor() ([]byte, []int) {
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RepositoryServiceFollowRequest) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *RepositoryServiceFollowRequest) GetFollowing() *Following {
+	if x != nil {
+		return x.Following
+	}
+	return nil
+}
+
+type RepositoryServiceFollowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Following     *Following             `protobuf:"bytes,1,opt,name=following,proto3" json:"following,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepositoryServiceFollowResponse) Reset() {
+	*x = RepositoryServiceFollowResponse{}
+	mi := &file_maru_v1_repository_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepositoryServiceFollowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepositoryServiceFollowResponse) ProtoMessage() {}
+
+func (x *RepositoryServiceFollowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_repository_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepositoryServiceFollowResponse.ProtoReflect.Descriptor instead.
+func (*RepositoryServiceFollowResponse) Descriptor() ([]byte, []int) {
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RepositoryServiceFollowResponse) GetFollowing() *Following {
+	if x != nil {
+		return x.Following
+	}
+	return nil
+}
+
+type RepositoryServiceUnfollowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepositoryServiceUnfollowRequest) Reset() {
+	*x = RepositoryServiceUnfollowRequest{}
+	mi := &file_maru_v1_repository_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepositoryServiceUnfollowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepositoryServiceUnfollowRequest) ProtoMessage() {}
+
+func (x *RepositoryServiceUnfollowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_repository_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepositoryServiceUnfollowRequest.ProtoReflect.Descriptor instead.
+func (*RepositoryServiceUnfollowRequest) Descriptor() ([]byte, []int) {
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RepositoryServiceUnfollowRequest) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+type RepositoryServiceUnfollowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepositoryServiceUnfollowResponse) Reset() {
+	*x = RepositoryServiceUnfollowResponse{}
+	mi := &file_maru_v1_repository_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepositoryServiceUnfollowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepositoryServiceUnfollowResponse) ProtoMessage() {}
+
+func (x *RepositoryServiceUnfollowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_repository_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepositoryServiceUnfollowResponse.ProtoReflect.Descriptor instead.
+func (*RepositoryServiceUnfollowResponse) Descriptor() ([]byte, []int) {
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{6}
+}
+
 type RepositoryServiceGetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -178,7 +507,7 @@ type RepositoryServiceGetRequest struct {
 
 func (x *RepositoryServiceGetRequest) Reset() {
 	*x = RepositoryServiceGetRequest{}
-	mi := &file_maru_v1_repository_proto_msgTypes[2]
+	mi := &file_maru_v1_repository_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -190,7 +519,7 @@ func (x *RepositoryServiceGetRequest) String() string {
 func (*RepositoryServiceGetRequest) ProtoMessage() {}
 
 func (x *RepositoryServiceGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_repository_proto_msgTypes[2]
+	mi := &file_maru_v1_repository_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -203,7 +532,7 @@ func (x *RepositoryServiceGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepositoryServiceGetRequest.ProtoReflect.Descriptor instead.
 func (*RepositoryServiceGetRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_repository_proto_rawDescGZIP(), []int{2}
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RepositoryServiceGetRequest) GetScope() *Scope {
@@ -222,7 +551,7 @@ type RepositoryServiceGetResponse struct {
 
 func (x *RepositoryServiceGetResponse) Reset() {
 	*x = RepositoryServiceGetResponse{}
-	mi := &file_maru_v1_repository_proto_msgTypes[3]
+	mi := &file_maru_v1_repository_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +563,7 @@ func (x *RepositoryServiceGetResponse) String() string {
 func (*RepositoryServiceGetResponse) ProtoMessage() {}
 
 func (x *RepositoryServiceGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_repository_proto_msgTypes[3]
+	mi := &file_maru_v1_repository_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +576,7 @@ func (x *RepositoryServiceGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepositoryServiceGetResponse.ProtoReflect.Descriptor instead.
 func (*RepositoryServiceGetResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_repository_proto_rawDescGZIP(), []int{3}
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RepositoryServiceGetResponse) GetRepository() *Repository {
@@ -270,7 +599,7 @@ type RepositoryServiceProtectRequest struct {
 
 func (x *RepositoryServiceProtectRequest) Reset() {
 	*x = RepositoryServiceProtectRequest{}
-	mi := &file_maru_v1_repository_proto_msgTypes[4]
+	mi := &file_maru_v1_repository_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +611,7 @@ func (x *RepositoryServiceProtectRequest) String() string {
 func (*RepositoryServiceProtectRequest) ProtoMessage() {}
 
 func (x *RepositoryServiceProtectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_repository_proto_msgTypes[4]
+	mi := &file_maru_v1_repository_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +624,7 @@ func (x *RepositoryServiceProtectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepositoryServiceProtectRequest.ProtoReflect.Descriptor instead.
 func (*RepositoryServiceProtectRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_repository_proto_rawDescGZIP(), []int{4}
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RepositoryServiceProtectRequest) GetScope() *Scope {
@@ -328,7 +657,7 @@ type RepositoryServiceProtectResponse struct {
 
 func (x *RepositoryServiceProtectResponse) Reset() {
 	*x = RepositoryServiceProtectResponse{}
-	mi := &file_maru_v1_repository_proto_msgTypes[5]
+	mi := &file_maru_v1_repository_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +669,7 @@ func (x *RepositoryServiceProtectResponse) String() string {
 func (*RepositoryServiceProtectResponse) ProtoMessage() {}
 
 func (x *RepositoryServiceProtectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_repository_proto_msgTypes[5]
+	mi := &file_maru_v1_repository_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +682,7 @@ func (x *RepositoryServiceProtectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepositoryServiceProtectResponse.ProtoReflect.Descriptor instead.
 func (*RepositoryServiceProtectResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_repository_proto_rawDescGZIP(), []int{5}
+	return file_maru_v1_repository_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RepositoryServiceProtectResponse) GetRepository() *Repository {
@@ -367,19 +696,42 @@ var File_maru_v1_repository_proto protoreflect.FileDescriptor
 
 const file_maru_v1_repository_proto_rawDesc = "" +
 	"\n" +
-	"\x18maru/v1/repository.proto\x12\amaru.v1\x1a\x14maru/v1/common.proto\"\xaa\x01\n" +
+	"\x18maru/v1/repository.proto\x12\amaru.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xdc\x01\n" +
 	"\n" +
 	"Repository\x12\x18\n" +
 	"\aproject\x18\x01 \x01(\tR\aproject\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12%\n" +
 	"\x0edefault_branch\x18\x03 \x01(\tR\rdefaultBranch\x12+\n" +
 	"\bbranches\x18\x04 \x03(\v2\x0f.maru.v1.BranchR\bbranches\x12\x1c\n" +
-	"\tprotected\x18\x05 \x03(\tR\tprotected\"t\n" +
+	"\tprotected\x18\x05 \x03(\tR\tprotected\x120\n" +
+	"\tfollowing\x18\x06 \x01(\v2\x12.maru.v1.FollowingR\tfollowing\"t\n" +
 	"\x06Branch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12 \n" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x12\x1c\n" +
-	"\tprotected\x18\x04 \x01(\bR\tprotected\"C\n" +
+	"\tprotected\x18\x04 \x01(\bR\tprotected\"\xee\x02\n" +
+	"\tFollowing\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1a\n" +
+	"\bbranches\x18\x02 \x03(\tR\bbranches\x12/\n" +
+	"\x05every\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05every\x12 \n" +
+	"\vcredentials\x18\x04 \x01(\tR\vcredentials\x12\x18\n" +
+	"\awebhook\x18\x05 \x01(\tR\awebhook\x12\x14\n" +
+	"\x05forge\x18\x06 \x01(\tR\x05forge\x12\x10\n" +
+	"\x03api\x18\a \x01(\tR\x03api\x12\x0e\n" +
+	"\x02by\x18\b \x01(\tR\x02by\x120\n" +
+	"\x05since\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x122\n" +
+	"\x06looked\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x06looked\x12\x14\n" +
+	"\x05error\x18\v \x01(\tR\x05error\x12\x12\n" +
+	"\x04hook\x18\f \x01(\tR\x04hook\"x\n" +
+	"\x1eRepositoryServiceFollowRequest\x12$\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x120\n" +
+	"\tfollowing\x18\x02 \x01(\v2\x12.maru.v1.FollowingR\tfollowing\"S\n" +
+	"\x1fRepositoryServiceFollowResponse\x120\n" +
+	"\tfollowing\x18\x01 \x01(\v2\x12.maru.v1.FollowingR\tfollowing\"H\n" +
+	" RepositoryServiceUnfollowRequest\x12$\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\"#\n" +
+	"!RepositoryServiceUnfollowResponse\"C\n" +
 	"\x1bRepositoryServiceGetRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\"S\n" +
 	"\x1cRepositoryServiceGetResponse\x123\n" +
@@ -393,10 +745,12 @@ const file_maru_v1_repository_proto_rawDesc = "" +
 	" RepositoryServiceProtectResponse\x123\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x13.maru.v1.RepositoryR\n" +
-	"repository2\xc7\x01\n" +
+	"repository2\x87\x03\n" +
 	"\x11RepositoryService\x12R\n" +
 	"\x03Get\x12$.maru.v1.RepositoryServiceGetRequest\x1a%.maru.v1.RepositoryServiceGetResponse\x12^\n" +
-	"\aProtect\x12(.maru.v1.RepositoryServiceProtectRequest\x1a).maru.v1.RepositoryServiceProtectResponseB\x8d\x01\n" +
+	"\aProtect\x12(.maru.v1.RepositoryServiceProtectRequest\x1a).maru.v1.RepositoryServiceProtectResponse\x12[\n" +
+	"\x06Follow\x12'.maru.v1.RepositoryServiceFollowRequest\x1a(.maru.v1.RepositoryServiceFollowResponse\x12a\n" +
+	"\bUnfollow\x12).maru.v1.RepositoryServiceUnfollowRequest\x1a*.maru.v1.RepositoryServiceUnfollowResponseB\x8d\x01\n" +
 	"\vcom.maru.v1B\x0fRepositoryProtoP\x01Z0github.com/marucloud/maru/api/gen/maru/v1;maruv1\xa2\x02\x03MXX\xaa\x02\aMaru.V1\xca\x02\aMaru\\V1\xe2\x02\x13Maru\\V1\\GPBMetadata\xea\x02\bMaru::V1b\x06proto3"
 
 var (
@@ -411,31 +765,50 @@ func file_maru_v1_repository_proto_rawDescGZIP() []byte {
 	return file_maru_v1_repository_proto_rawDescData
 }
 
-var file_maru_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_maru_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_maru_v1_repository_proto_goTypes = []any{
-	(*Repository)(nil),                       // 0: maru.v1.Repository
-	(*Branch)(nil),                           // 1: maru.v1.Branch
-	(*RepositoryServiceGetRequest)(nil),      // 2: maru.v1.RepositoryServiceGetRequest
-	(*RepositoryServiceGetResponse)(nil),     // 3: maru.v1.RepositoryServiceGetResponse
-	(*RepositoryServiceProtectRequest)(nil),  // 4: maru.v1.RepositoryServiceProtectRequest
-	(*RepositoryServiceProtectResponse)(nil), // 5: maru.v1.RepositoryServiceProtectResponse
-	(*Scope)(nil),                            // 6: maru.v1.Scope
+	(*Repository)(nil),                        // 0: maru.v1.Repository
+	(*Branch)(nil),                            // 1: maru.v1.Branch
+	(*Following)(nil),                         // 2: maru.v1.Following
+	(*RepositoryServiceFollowRequest)(nil),    // 3: maru.v1.RepositoryServiceFollowRequest
+	(*RepositoryServiceFollowResponse)(nil),   // 4: maru.v1.RepositoryServiceFollowResponse
+	(*RepositoryServiceUnfollowRequest)(nil),  // 5: maru.v1.RepositoryServiceUnfollowRequest
+	(*RepositoryServiceUnfollowResponse)(nil), // 6: maru.v1.RepositoryServiceUnfollowResponse
+	(*RepositoryServiceGetRequest)(nil),       // 7: maru.v1.RepositoryServiceGetRequest
+	(*RepositoryServiceGetResponse)(nil),      // 8: maru.v1.RepositoryServiceGetResponse
+	(*RepositoryServiceProtectRequest)(nil),   // 9: maru.v1.RepositoryServiceProtectRequest
+	(*RepositoryServiceProtectResponse)(nil),  // 10: maru.v1.RepositoryServiceProtectResponse
+	(*durationpb.Duration)(nil),               // 11: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),             // 12: google.protobuf.Timestamp
+	(*Scope)(nil),                             // 13: maru.v1.Scope
 }
 var file_maru_v1_repository_proto_depIdxs = []int32{
-	1, // 0: maru.v1.Repository.branches:type_name -> maru.v1.Branch
-	6, // 1: maru.v1.RepositoryServiceGetRequest.scope:type_name -> maru.v1.Scope
-	0, // 2: maru.v1.RepositoryServiceGetResponse.repository:type_name -> maru.v1.Repository
-	6, // 3: maru.v1.RepositoryServiceProtectRequest.scope:type_name -> maru.v1.Scope
-	0, // 4: maru.v1.RepositoryServiceProtectResponse.repository:type_name -> maru.v1.Repository
-	2, // 5: maru.v1.RepositoryService.Get:input_type -> maru.v1.RepositoryServiceGetRequest
-	4, // 6: maru.v1.RepositoryService.Protect:input_type -> maru.v1.RepositoryServiceProtectRequest
-	3, // 7: maru.v1.RepositoryService.Get:output_type -> maru.v1.RepositoryServiceGetResponse
-	5, // 8: maru.v1.RepositoryService.Protect:output_type -> maru.v1.RepositoryServiceProtectResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	1,  // 0: maru.v1.Repository.branches:type_name -> maru.v1.Branch
+	2,  // 1: maru.v1.Repository.following:type_name -> maru.v1.Following
+	11, // 2: maru.v1.Following.every:type_name -> google.protobuf.Duration
+	12, // 3: maru.v1.Following.since:type_name -> google.protobuf.Timestamp
+	12, // 4: maru.v1.Following.looked:type_name -> google.protobuf.Timestamp
+	13, // 5: maru.v1.RepositoryServiceFollowRequest.scope:type_name -> maru.v1.Scope
+	2,  // 6: maru.v1.RepositoryServiceFollowRequest.following:type_name -> maru.v1.Following
+	2,  // 7: maru.v1.RepositoryServiceFollowResponse.following:type_name -> maru.v1.Following
+	13, // 8: maru.v1.RepositoryServiceUnfollowRequest.scope:type_name -> maru.v1.Scope
+	13, // 9: maru.v1.RepositoryServiceGetRequest.scope:type_name -> maru.v1.Scope
+	0,  // 10: maru.v1.RepositoryServiceGetResponse.repository:type_name -> maru.v1.Repository
+	13, // 11: maru.v1.RepositoryServiceProtectRequest.scope:type_name -> maru.v1.Scope
+	0,  // 12: maru.v1.RepositoryServiceProtectResponse.repository:type_name -> maru.v1.Repository
+	7,  // 13: maru.v1.RepositoryService.Get:input_type -> maru.v1.RepositoryServiceGetRequest
+	9,  // 14: maru.v1.RepositoryService.Protect:input_type -> maru.v1.RepositoryServiceProtectRequest
+	3,  // 15: maru.v1.RepositoryService.Follow:input_type -> maru.v1.RepositoryServiceFollowRequest
+	5,  // 16: maru.v1.RepositoryService.Unfollow:input_type -> maru.v1.RepositoryServiceUnfollowRequest
+	8,  // 17: maru.v1.RepositoryService.Get:output_type -> maru.v1.RepositoryServiceGetResponse
+	10, // 18: maru.v1.RepositoryService.Protect:output_type -> maru.v1.RepositoryServiceProtectResponse
+	4,  // 19: maru.v1.RepositoryService.Follow:output_type -> maru.v1.RepositoryServiceFollowResponse
+	6,  // 20: maru.v1.RepositoryService.Unfollow:output_type -> maru.v1.RepositoryServiceUnfollowResponse
+	17, // [17:21] is the sub-list for method output_type
+	13, // [13:17] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_maru_v1_repository_proto_init() }
@@ -450,7 +823,7 @@ func file_maru_v1_repository_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_maru_v1_repository_proto_rawDesc), len(file_maru_v1_repository_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

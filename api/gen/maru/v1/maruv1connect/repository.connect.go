@@ -38,6 +38,12 @@ const (
 	// RepositoryServiceProtectProcedure is the fully-qualified name of the RepositoryService's Protect
 	// RPC.
 	RepositoryServiceProtectProcedure = "/maru.v1.RepositoryService/Protect"
+	// RepositoryServiceFollowProcedure is the fully-qualified name of the RepositoryService's Follow
+	// RPC.
+	RepositoryServiceFollowProcedure = "/maru.v1.RepositoryService/Follow"
+	// RepositoryServiceUnfollowProcedure is the fully-qualified name of the RepositoryService's
+	// Unfollow RPC.
+	RepositoryServiceUnfollowProcedure = "/maru.v1.RepositoryService/Unfollow"
 )
 
 // RepositoryServiceClient is a client for the maru.v1.RepositoryService service.
@@ -46,6 +52,10 @@ type RepositoryServiceClient interface {
 	Get(context.Context, *v1.RepositoryServiceGetRequest) (*v1.RepositoryServiceGetResponse, error)
 	// Protect has branches that fit a pattern protected: they can't be rewound or deleted. Needs the admin role.
 	Protect(context.Context, *v1.RepositoryServiceProtectRequest) (*v1.RepositoryServiceProtectResponse, error)
+	// Follow has a repository elsewhere followed, in the place of another one. Needs the admin role.
+	Follow(context.Context, *v1.RepositoryServiceFollowRequest) (*v1.RepositoryServiceFollowResponse, error)
+	// Unfollow ends that. What was fetched stays. Needs the admin role.
+	Unfollow(context.Context, *v1.RepositoryServiceUnfollowRequest) (*v1.RepositoryServiceUnfollowResponse, error)
 }
 
 // NewRepositoryServiceClient constructs a client for the maru.v1.RepositoryService service. By
@@ -71,13 +81,27 @@ func NewRepositoryServiceClient(httpClient connect.HTTPClient, baseURL string, o
 			connect.WithSchema(repositoryServiceMethods.ByName("Protect")),
 			connect.WithClientOptions(opts...),
 		),
+		follow: connect.NewClient[v1.RepositoryServiceFollowRequest, v1.RepositoryServiceFollowResponse](
+			httpClient,
+			baseURL+RepositoryServiceFollowProcedure,
+			connect.WithSchema(repositoryServiceMethods.ByName("Follow")),
+			connect.WithClientOptions(opts...),
+		),
+		unfollow: connect.NewClient[v1.RepositoryServiceUnfollowRequest, v1.RepositoryServiceUnfollowResponse](
+			httpClient,
+			baseURL+RepositoryServiceUnfollowProcedure,
+			connect.WithSchema(repositoryServiceMethods.ByName("Unfollow")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // repositoryServiceClient implements RepositoryServiceClient.
 type repositoryServiceClient struct {
-	get     *connect.Client[v1.RepositoryServiceGetRequest, v1.RepositoryServiceGetResponse]
-	protect *connect.Client[v1.RepositoryServiceProtectRequest, v1.RepositoryServiceProtectResponse]
+	get      *connect.Client[v1.RepositoryServiceGetRequest, v1.RepositoryServiceGetResponse]
+	protect  *connect.Client[v1.RepositoryServiceProtectRequest, v1.RepositoryServiceProtectResponse]
+	follow   *connect.Client[v1.RepositoryServiceFollowRequest, v1.RepositoryServiceFollowResponse]
+	unfollow *connect.Client[v1.RepositoryServiceUnfollowRequest, v1.RepositoryServiceUnfollowResponse]
 }
 
 // Get calls maru.v1.RepositoryService.Get.
@@ -98,12 +122,34 @@ func (c *repositoryServiceClient) Protect(ctx context.Context, req *v1.Repositor
 	return nil, err
 }
 
+// Follow calls maru.v1.RepositoryService.Follow.
+func (c *repositoryServiceClient) Follow(ctx context.Context, req *v1.RepositoryServiceFollowRequest) (*v1.RepositoryServiceFollowResponse, error) {
+	response, err := c.follow.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Unfollow calls maru.v1.RepositoryService.Unfollow.
+func (c *repositoryServiceClient) Unfollow(ctx context.Context, req *v1.RepositoryServiceUnfollowRequest) (*v1.RepositoryServiceUnfollowResponse, error) {
+	response, err := c.unfollow.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // RepositoryServiceHandler is an implementation of the maru.v1.RepositoryService service.
 type RepositoryServiceHandler interface {
 	// Get tells of an app's repository. Needs the read role.
 	Get(context.Context, *v1.RepositoryServiceGetRequest) (*v1.RepositoryServiceGetResponse, error)
 	// Protect has branches that fit a pattern protected: they can't be rewound or deleted. Needs the admin role.
 	Protect(context.Context, *v1.RepositoryServiceProtectRequest) (*v1.RepositoryServiceProtectResponse, error)
+	// Follow has a repository elsewhere followed, in the place of another one. Needs the admin role.
+	Follow(context.Context, *v1.RepositoryServiceFollowRequest) (*v1.RepositoryServiceFollowResponse, error)
+	// Unfollow ends that. What was fetched stays. Needs the admin role.
+	Unfollow(context.Context, *v1.RepositoryServiceUnfollowRequest) (*v1.RepositoryServiceUnfollowResponse, error)
 }
 
 // NewRepositoryServiceHandler builds an HTTP handler from the service implementation. It returns
@@ -125,12 +171,28 @@ func NewRepositoryServiceHandler(svc RepositoryServiceHandler, opts ...connect.H
 		connect.WithSchema(repositoryServiceMethods.ByName("Protect")),
 		connect.WithHandlerOptions(opts...),
 	)
+	repositoryServiceFollowHandler := connect.NewUnaryHandlerSimple(
+		RepositoryServiceFollowProcedure,
+		svc.Follow,
+		connect.WithSchema(repositoryServiceMethods.ByName("Follow")),
+		connect.WithHandlerOptions(opts...),
+	)
+	repositoryServiceUnfollowHandler := connect.NewUnaryHandlerSimple(
+		RepositoryServiceUnfollowProcedure,
+		svc.Unfollow,
+		connect.WithSchema(repositoryServiceMethods.ByName("Unfollow")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/maru.v1.RepositoryService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case RepositoryServiceGetProcedure:
 			repositoryServiceGetHandler.ServeHTTP(w, r)
 		case RepositoryServiceProtectProcedure:
 			repositoryServiceProtectHandler.ServeHTTP(w, r)
+		case RepositoryServiceFollowProcedure:
+			repositoryServiceFollowHandler.ServeHTTP(w, r)
+		case RepositoryServiceUnfollowProcedure:
+			repositoryServiceUnfollowHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -146,4 +208,12 @@ func (UnimplementedRepositoryServiceHandler) Get(context.Context, *v1.Repository
 
 func (UnimplementedRepositoryServiceHandler) Protect(context.Context, *v1.RepositoryServiceProtectRequest) (*v1.RepositoryServiceProtectResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.RepositoryService.Protect is not implemented"))
+}
+
+func (UnimplementedRepositoryServiceHandler) Follow(context.Context, *v1.RepositoryServiceFollowRequest) (*v1.RepositoryServiceFollowResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.RepositoryService.Follow is not implemented"))
+}
+
+func (UnimplementedRepositoryServiceHandler) Unfollow(context.Context, *v1.RepositoryServiceUnfollowRequest) (*v1.RepositoryServiceUnfollowResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.RepositoryService.Unfollow is not implemented"))
 }
