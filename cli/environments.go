@@ -49,6 +49,23 @@ func (s *shell) listEnvironments(ctx context.Context) error {
 	return t.flush()
 }
 
+// showPreview tells of the branch whose environment this is, if it is one's.
+func (s *shell) showPreview(ctx context.Context, call appCall) error {
+	list, err := call.Environments.List(ctx, &maruv1.EnvironmentServiceListRequest{Scope: call.scope})
+	if maru.KindOf(err) == maru.Unsupported {
+		return nil // a server of an older version
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range list.Environments {
+		if p := e.Preview; p != nil {
+			fmt.Fprintf(s.Stdout, "\npreview of %s, made %s, time left: %s\n", p.Branch, ago(p.Created), timeLeft(p, time.Now()))
+		}
+	}
+	return nil
+}
+
 // timeLeft says how long a preview stays.
 func timeLeft(p *maruv1.Preview, now time.Time) string {
 	switch {
