@@ -59,11 +59,20 @@ func (d deployer) Load(ctx context.Context, folder string, r maru.Run) (run.Load
 		return run.Loaded{}, maru.WithHint(maru.Errorf(maru.Invalid, "the compose file is of the app %s, and the repository of %s", loaded.App.Name, scope.App),
 			"push to "+source.Prefix+loaded.App.Name+".git, or correct the name in the file")
 	}
-	l := run.Loaded{App: plan.Place(loaded.App, r.Domain, r.Preview != nil), Secrets: loaded.SecretValues, BuildSecrets: loaded.BuildSecrets}
+	l := run.Loaded{App: placed(loaded.App, r), Secrets: loaded.SecretValues, BuildSecrets: loaded.BuildSecrets}
 	for _, warning := range loaded.Warnings {
 		l.Warnings = append(l.Warnings, warning.String())
 	}
 	return l, nil
+}
+
+// placed gives the app with its routes where the run's environment has them. Production has them where the file does.
+func placed(app maru.App, r maru.Run) maru.App {
+	domain := r.Domain
+	if r.Scope.Environment == maru.DefaultEnvironment {
+		domain = ""
+	}
+	return plan.Place(app, domain, r.Preview != nil)
 }
 
 // Verify implements [run.Deployer]. The branch decides what is deployed, so that who may push to it is trusted.
