@@ -62,8 +62,13 @@ func (s environmentService) Remove(ctx context.Context, req *maruv1.EnvironmentS
 
 // Present tells whether an app is deployed in a scope, or has volumes there.
 func (s *Server) Present(ctx context.Context, scope maru.Scope) (deployed, volumes bool, err error) {
-	if _, err = s.deps.State.Status(ctx, scope); maru.KindOf(err) != maru.NotFound {
-		return err == nil, false, err
+	status, err := s.deps.State.Status(ctx, scope)
+	if err != nil && maru.KindOf(err) != maru.NotFound {
+		return false, false, err
+	}
+	// One whose first rollout was taken back is known, and has nothing.
+	if len(status.Services) > 0 || status.Rollout != nil && !status.Rollout.Phase.Final() {
+		return true, false, nil
 	}
 	all, err := s.volumesOf(ctx, scope)
 	return false, len(all) > 0, err

@@ -1,11 +1,11 @@
 package follow
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -449,14 +449,14 @@ func serveGit(w http.ResponseWriter, r *http.Request, program, root string) {
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			_, _ = io.WriteString(w, string(exit.Stderr))
+			_, _ = w.Write(exit.Stderr)
 		}
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	head, body, _ := strings.Cut(string(out), "\r\n\r\n")
+	head, body, _ := bytes.Cut(out, []byte("\r\n\r\n"))
 	status := http.StatusOK
-	for line := range strings.SplitSeq(head, "\r\n") {
+	for line := range strings.SplitSeq(string(head), "\r\n") {
 		name, value, _ := strings.Cut(line, ": ")
 		if name == "Status" {
 			_, _ = fmt.Sscan(value, &status)
@@ -465,5 +465,5 @@ func serveGit(w http.ResponseWriter, r *http.Request, program, root string) {
 		w.Header().Set(name, value)
 	}
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body)
+	_, _ = w.Write(body)
 }

@@ -79,7 +79,7 @@ func TestFollow(t *testing.T) {
 	host.Eventually(t, 2*time.Minute, "what is there when following begins", func() bool {
 		return c.serves() == "one" && told(first, "maru/production") == "success"
 	})
-	if out, err := c.try("push", "maru", "HEAD:main"); err == nil {
+	if out, err := c.try("push", "maru", "HEAD:other"); err == nil {
 		t.Errorf("a push to what follows another was taken:\n%s", out)
 	} else {
 		shows(t, out, "shop follows "+forge.URL)
