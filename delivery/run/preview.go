@@ -49,6 +49,15 @@ func (c *recording) use(ctx context.Context, scope maru.Scope, branch string, ta
 	return "", nil
 }
 
+// settle has an environment stay that was a branch's own, and has an entry of its name now.
+func (c *recording) settle(ctx context.Context, scope maru.Scope) error {
+	_, revision, err := load[maru.Environment](ctx, c.store, previewKey(scope))
+	if err == nil && revision != 0 {
+		c.changes = append(c.changes, maru.Change{Key: previewKey(scope), Expect: revision})
+	}
+	return err
+}
+
 // count is how many previews of an entry the app has.
 func (r *Runs) count(ctx context.Context, scope maru.Scope, of string) (int, error) {
 	previews, err := all[maru.Environment](ctx, r.store, kindPreview, scope.Project+"/")

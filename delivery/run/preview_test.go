@@ -219,6 +219,25 @@ func TestPreviewTouchesNothingElse(t *testing.T) {
 	}
 }
 
+// TestPreviewThatSettles: an environment that gets an entry of its own does not go with its branch any more.
+func TestPreviewThatSettles(t *testing.T) {
+	r := begin(t)
+	r.policy = policies(maru.EnvironmentPolicy{TTL: time.Hour})
+	_, _ = r.push("main", "c1")
+	_, _ = r.push("fix", "c2")
+	r.mu.Lock()
+	r.policy = policies(maru.EnvironmentPolicy{TTL: time.Hour})
+	r.policy["preview-fix"] = maru.EnvironmentPolicy{Branch: "fix"}
+	r.mu.Unlock()
+	_, _ = r.push("main", "c3")
+	if shown, err := r.push("fix", "c4"); err != nil || !strings.Contains(shown, "goes to preview-fix") {
+		t.Fatalf("%v\n%s", err, shown)
+	}
+	if got := r.environments(); got != "" {
+		t.Errorf("previews: %s", got)
+	}
+}
+
 // TestTokensOfPreviews: who may deploy previews may push branches that have some, and not the one that says what
 // goes where.
 func TestTokensOfPreviews(t *testing.T) {

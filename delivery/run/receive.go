@@ -319,6 +319,8 @@ func (c *recording) branch(ctx context.Context, branch, commit string, numbers m
 			return nil
 		}
 		run.Preview = &maru.Preview{Of: target.Of, Clone: target.Clone(c.known.Environments)}
+	} else if err := c.settle(ctx, scope); err != nil {
+		return err
 	}
 	return c.add(ctx, run, numbers)
 }
