@@ -42,7 +42,9 @@ type Service struct {
 	Secrets       []FileMount           `json:"secrets,omitempty"`
 	Update        Update                `json:"update"`
 	Routes        []Route               `json:"routes,omitempty"`
-	Release       *ReleaseStep          `json:"release,omitempty"`
+	Release       *ReleaseStep          `json:"release,omitempty"`    // before a new release gets traffic
+	Seed          *ReleaseStep          `json:"seed,omitempty"`       // once in an environment that is seeded, after the release step
+	After         *ReleaseStep          `json:"after,omitempty"`      // once a rollout that moved the service has succeeded
 	Allow         []string              `json:"allow,omitempty"`      // callers: "gateway" or a service of this app; empty: the services sharing a network, and the gateway for its routes
 	AllowCalls    map[string][]CallRule `json:"allowCalls,omitempty"` // what callers of Allow may ask; those that are not here: all
 	Timeout       time.Duration         `json:"timeout,omitempty"`    // for one request; 0: none
@@ -213,7 +215,7 @@ type Retry struct {
 	HedgeAt    float64       `json:"hedgeAt,omitempty"`    // likewise, after the time in which this part of requests is answered, such as 0.95
 }
 
-// ReleaseStep is a one-off that runs in a release's image before it gets traffic.
+// ReleaseStep is a one-off that runs in a release's image.
 type ReleaseStep struct {
 	Command []string      `json:"command"`
 	Timeout time.Duration `json:"timeout,omitempty"` // 0: 10 minutes
@@ -221,10 +223,13 @@ type ReleaseStep struct {
 
 // EnvironmentPolicy is what the file says of an environment.
 type EnvironmentPolicy struct {
-	Branch string        `json:"branch,omitempty"`
+	Branch string        `json:"branch,omitempty"` // or a pattern with stars: an environment for each branch, a preview
 	Deploy string        `json:"deploy,omitempty"` // auto, manual
-	Domain string        `json:"domain,omitempty"`
-	TTL    time.Duration `json:"ttl,omitempty"`
+	Domain string        `json:"domain,omitempty"` // where its routes are; of previews "*.suffix", the star being the branch
+	TTL    time.Duration `json:"ttl,omitempty"`    // how long a preview stays without a push; 0: as long as its branch
+	Limit  int           `json:"limit,omitempty"`  // most previews at a time; 0: 10
+	Clone  string        `json:"clone,omitempty"`  // the environment whose volumes previews begin with, in the place of a seed
+	Share  []string      `json:"share,omitempty"`  // the environments that may begin with the volumes of this one
 }
 
 // Raw gives the JSON form of any of this package's nouns, which can't fail to encode.

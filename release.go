@@ -23,6 +23,9 @@ type Release struct {
 type SecretVersion struct {
 	Name    string `json:"name"`
 	Version int    `json:"version"`
+
+	// Environment is whose secret it is: of the environments entry that a preview is of; "": the release's own.
+	Environment string `json:"environment,omitempty"`
 }
 
 // Workload names the workload that the release runs as.
@@ -44,6 +47,7 @@ type ServiceState struct {
 	Mirroring      bool              `json:"mirroring,omitempty"` // requests are copied to Shifting
 	Warm           *Warm             `json:"warm,omitempty"`      // kept ready to go back to
 	Since          time.Time         `json:"since,omitzero"`      // when it was first deployed
+	Seeded         bool              `json:"seeded,omitempty"`    // its seed has run
 }
 
 // Warm is a release that does not serve any more, with instances that could at once.
@@ -66,6 +70,7 @@ type RolloutPhase string
 const (
 	Pending         RolloutPhase = "pending"   // waits for what it depends on
 	Releasing       RolloutPhase = "releasing" // its release step runs
+	Seeding         RolloutPhase = "seeding"   // its seed runs
 	Starting        RolloutPhase = "starting"  // new instances become ready
 	Shifting        RolloutPhase = "shifting"  // traffic moves to them step by step
 	Draining        RolloutPhase = "draining"  // traffic is moved; the old instances finish
@@ -112,6 +117,30 @@ type ServiceRollout struct {
 	Promoted int       `json:"promoted,omitempty"` // the step up to which a person lets it go without evidence
 	Held     string    `json:"held,omitempty"`     // why it does not go on by itself
 	Verdict  *Verdict  `json:"verdict,omitempty"`  // of the judge, when it was last acted upon
+
+	// Once the rollout has succeeded:
+	After       AfterPhase `json:"after,omitempty"` // of the step that follows; "": there is none
+	AfterReason string     `json:"afterReason,omitempty"`
+}
+
+// AfterPhase is how far the step is that runs once a rollout has succeeded.
+type AfterPhase string
+
+// The phases. A newer rollout ends a step that runs.
+const (
+	AfterRuns   AfterPhase = "running"
+	AfterDone   AfterPhase = "done"
+	AfterFailed AfterPhase = "failed"
+)
+
+// AfterRuns tells whether a step still runs that follows the rollout's success.
+func (r Rollout) AfterRuns() bool {
+	for _, s := range r.Services {
+		if s.After == AfterRuns {
+			return true
+		}
+	}
+	return false
 }
 
 // Final tells whether the phase is one that nothing follows.

@@ -13,6 +13,7 @@ type Deployment struct {
 	By       string
 	Message  string
 	Force    bool // new releases also where nothing changed
+	Seed     bool // services that have a seed run it, once in this environment
 }
 
 // ServiceChange is what a deployment would do to one service.

@@ -76,7 +76,7 @@ finds them by name, leads requests to them, heals what falls over, and goes back
 		id       string
 		commands []*cobra.Command
 	}{
-		{"deploy", []*cobra.Command{s.deployCommand(), s.devCommand(), s.checkCommand(), s.planCommand(), s.promoteCommand(), s.abortCommand(), s.approveCommand(), s.rolloutCommand(), s.rollbackCommand(), s.runsCommand(), s.ciCommand(), s.schemaCommand()}},
+		{"deploy", []*cobra.Command{s.deployCommand(), s.devCommand(), s.checkCommand(), s.planCommand(), s.promoteCommand(), s.abortCommand(), s.approveCommand(), s.rolloutCommand(), s.rollbackCommand(), s.runsCommand(), s.repositoryCommand(), s.ciCommand(), s.schemaCommand()}},
 		{"look", []*cobra.Command{s.psCommand(), s.statusCommand(), s.logsCommand(), s.eventsCommand(), s.releasesCommand(), s.routesCommand(), s.topCommand()}},
 		{"operate", []*cobra.Command{s.scaleCommand(), s.restartCommand(), s.stopCommand(), s.removeCommand(), s.execCommand(), s.runCommand(), s.forwardCommand()}},
 		{"keep", []*cobra.Command{s.secretCommand(), s.configCommand(), s.envCommand(), s.certificateCommand(), s.volumeCommand(), s.imageCommand(), s.backupCommand(), s.restoreCommand()}},

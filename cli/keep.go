@@ -203,10 +203,13 @@ func (s *shell) configCommand() *cobra.Command {
 
 func (s *shell) envCommand() *cobra.Command {
 	var shared, effective bool
-	c := &cobra.Command{Use: "env", Short: "Set, list and remove the values of ${VAR} in compose files, by environment", Args: cobra.NoArgs,
-		Long: `Env keeps the values that an environment has for ${VAR} in compose files. They go before those of .env
-files, and this shell's own variables before them. What must stay secret belongs into 'maru secret'.`,
-		Example: "  maru env set LOG_LEVEL=debug --env staging\n  maru env ls"}
+	c := &cobra.Command{Use: "env", Short: "List environments, and set the values that they have for ${VAR}", Args: cobra.NoArgs,
+		Long: `Env lists the environments that an app lives in: those of branches with the time that is left to them, and all
+with where they are. Its commands keep the values that an environment has for ${VAR} in compose files. They go
+before those of .env files, and this shell's own variables before them. The values of an entry of
+x-maru.environments hold for all its previews. What must stay secret belongs into 'maru secret'.`,
+		Example: "  maru env\n  maru env set LOG_LEVEL=debug --env staging\n  maru env ls\n  maru env delete preview-fix-1"}
+	c.RunE = func(c *cobra.Command, _ []string) error { return s.listEnvironments(c.Context()) }
 	set := &cobra.Command{Use: "set NAME=VALUE…", Short: "Set values", Args: cobra.MinimumNArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
 		values, err := pairs(call.args)
 		if err != nil {
@@ -234,6 +237,6 @@ files, and this shell's own variables before them. What must stay secret belongs
 		return s.done(response, err, "removed "+strings.Join(call.args, ", "))
 	})}
 	c.PersistentFlags().BoolVar(&shared, "shared", false, "for all apps of the environment")
-	c.AddCommand(set, list, remove)
+	c.AddCommand(set, list, remove, s.deleteEnvironmentCommand())
 	return c
 }

@@ -89,7 +89,7 @@ func (s *shell) statusCommand() *cobra.Command {
 			return s.printMessage(response.App)
 		}
 		s.showStatus(response.App)
-		return nil
+		return s.showPreview(ctx, call)
 	})
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if platform {

@@ -150,6 +150,9 @@ func (v *view) progress(p *maruv1.Progress) {
 	if p.State == "failed" {
 		state = "failed"
 	}
+	if p.Step == "after" { // it fails nothing but itself
+		state = "after " + p.State
+	}
 	changed := l.state != state || p.State == "started" || p.State == "failed"
 	l.state, l.detail = state, detail
 	if p.State == "done" || p.State == "skipped" {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,20 +13,60 @@ import (
 )
 
 func (s *shell) promoteCommand() *cobra.Command {
-	var all bool
-	c := &cobra.Command{Use: "promote [SERVICE…]", Short: "Let a rollout go to its next step",
+	var all, detach bool
+	var from, to string
+	c := &cobra.Command{Use: "promote [SERVICE…]", Short: "Let a rollout go to its next step, or bring an environment to another",
 		Long: `Promote lets services whose traffic moves step by step (x-maru: {rollout: canary} or blue-green) go to
 their next step at once, whatever the evidence is so far: past a step with pause, or one that is held. With
---all they go to the end of their steps. A release that shows to be worse is taken back all the same.`,
-		Example: "  maru promote\n  maru promote web --all", ValidArgsFunction: s.completeServices}
-	c.RunE = s.onApp(func(ctx context.Context, call appCall) error {
+--all they go to the end of their steps. A release that shows to be worse is taken back all the same.
+
+With --from it deploys what runs in another environment, without building: the very same images, by digest, and
+the file of the commit they came from, with the values, secrets and domain of the environment that --to names.
+Where that says deploy: manual, the run waits for 'maru approve'.`,
+		Example: "  maru promote\n  maru promote web --all\n  maru promote --from staging --to production", ValidArgsFunction: s.completeServices}
+	step := s.onApp(func(ctx context.Context, call appCall) error {
 		response, err := call.Apps.Promote(ctx, &maruv1.PromoteRequest{Scope: call.scope, Services: call.args, All: all})
 		if err != nil {
 			return err
 		}
 		return s.steered(response.Rollout, "goes on")
 	})
+	bring := s.onApp(func(ctx context.Context, call appCall) error {
+		response, err := call.Runs.Promote(ctx, &maruv1.RunServicePromoteRequest{Scope: call.scope, From: from})
+		if err != nil {
+			return err
+		}
+		if detach || response.Run.Phase == string(maru.RunWaiting) {
+			if s.output == "json" {
+				return s.printMessage(response.Run)
+			}
+			what := "is queued: maru runs logs --follow %d --env %s"
+			if response.Run.Phase == string(maru.RunWaiting) {
+				what = "waits for approval: maru approve %d --env %s"
+			}
+			fmt.Fprintf(s.Stdout, "run %d of %s "+what+"\n", response.Run.Number, call.scope.App, response.Run.Number, call.scope.Environment)
+			return nil
+		}
+		return s.showRun(ctx, call, response.Run.Number, true, false)
+	})
+	c.RunE = func(c *cobra.Command, args []string) error {
+		switch {
+		case from == "" && to == "":
+			return step(c, args)
+		case from == "":
+			return misuse{maru.WithHint(errors.New("it is not said what is promoted"), "name its environment with --from")}
+		case len(args) > 0 || all:
+			return misuse{errors.New("with --from all services are promoted at once")}
+		}
+		if to != "" {
+			s.environment = to
+		}
+		return bring(c, args)
+	}
 	c.Flags().BoolVar(&all, "all", false, "give it all of the traffic")
+	c.Flags().StringVar(&from, "from", "", "environment to take the images from")
+	c.Flags().StringVar(&to, "to", "", "environment to deploy them to (default: that of --env)")
+	c.Flags().BoolVarP(&detach, "detach", "d", false, "with --from: return when the run is queued")
 	return c
 }
 
@@ -145,6 +186,9 @@ func (s *shell) showRollout(app *maruv1.AppStatus) error {
 		return err
 	}
 	for _, name := range sortedKeys(r.Services) {
+		if e := r.Services[name]; e.After != "" {
+			fmt.Fprintf(s.Stdout, "%s: the step after it: %s\n", style.bold(name), strings.TrimSuffix(e.After+": "+e.AfterReason, ": "))
+		}
 		if v := r.Services[name].Verdict; v != nil {
 			fmt.Fprintf(s.Stdout, "%s: %s\n", style.bold(name), v.Why)
 		}

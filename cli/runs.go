@@ -65,40 +65,45 @@ func (s *shell) onRun(use, short string, run func(ctx context.Context, call appC
 func (s *shell) runLogsCommand() *cobra.Command {
 	var follow, timestamps bool
 	c := s.onRun("logs", "Show what a run wrote, and with --follow what it writes", func(ctx context.Context, call appCall, number int32) error {
-		stream, err := call.Runs.Logs(ctx, &maruv1.RunServiceLogsRequest{Scope: call.scope, Number: number, Follow: follow})
-		if err != nil {
-			return err
-		}
-		defer stream.Close()
-		var last *maruv1.Run
-		for stream.Receive() {
-			m := stream.Msg()
-			if s.output == "json" {
-				if err := s.printLine(m); err != nil {
-					return err
-				}
-			}
-			if m.Run != nil {
-				last = m.Run
-			}
-			if m.Line == nil || s.output == "json" {
-				continue
-			}
-			line := maru.RunLogLine{Service: m.Line.Service, Output: m.Line.Output, Text: m.Line.Text}.String()
-			if timestamps {
-				line = m.Line.Time.AsTime().Local().Format(time.TimeOnly) + " " + line
-			}
-			fmt.Fprintln(s.Stdout, line)
-		}
-		if err := stream.Err(); err != nil {
-			return err
-		}
-		return outcome(last, follow)
+		return s.showRun(ctx, call, number, follow, timestamps)
 	})
 	c.Long = "With --follow the command ends with the run: with 0 when it succeeded, with 3 when it was taken back, else with 1."
 	c.Flags().BoolVar(&follow, "follow", false, "go on until the run ends")
 	c.Flags().BoolVarP(&timestamps, "timestamps", "t", false, "show when each line was written")
 	return c
+}
+
+// showRun shows what a run wrote, and with follow what it writes until it ends.
+func (s *shell) showRun(ctx context.Context, call appCall, number int32, follow, timestamps bool) error {
+	stream, err := call.Runs.Logs(ctx, &maruv1.RunServiceLogsRequest{Scope: call.scope, Number: number, Follow: follow})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	var last *maruv1.Run
+	for stream.Receive() {
+		m := stream.Msg()
+		if s.output == "json" {
+			if err := s.printLine(m); err != nil {
+				return err
+			}
+		}
+		if m.Run != nil {
+			last = m.Run
+		}
+		if m.Line == nil || s.output == "json" {
+			continue
+		}
+		line := maru.RunLogLine{Service: m.Line.Service, Output: m.Line.Output, Text: m.Line.Text}.String()
+		if timestamps {
+			line = m.Line.Time.AsTime().Local().Format(time.TimeOnly) + " " + line
+		}
+		fmt.Fprintln(s.Stdout, line)
+	}
+	if err := stream.Err(); err != nil {
+		return err
+	}
+	return outcome(last, follow)
 }
 
 // outcome is the error of a run that was followed to an end that is none to be glad of.

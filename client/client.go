@@ -46,6 +46,8 @@ type Client struct {
 
 	Certificates maruv1connect.CertificateServiceClient
 	Pipelines    maruv1connect.PipelineServiceClient
+	Environments maruv1connect.EnvironmentServiceClient
+	Repositories maruv1connect.RepositoryServiceClient
 }
 
 // dialTime is how long a connection may take to be made.
@@ -82,6 +84,8 @@ func New(o Options) (*Client, error) {
 	c.System = maruv1connect.NewSystemServiceClient(doer, base.url, options...)
 	c.Pipelines = maruv1connect.NewPipelineServiceClient(doer, base.url, options...)
 	c.Certificates = maruv1connect.NewCertificateServiceClient(doer, base.url, options...)
+	c.Environments = maruv1connect.NewEnvironmentServiceClient(doer, base.url, options...)
+	c.Repositories = maruv1connect.NewRepositoryServiceClient(doer, base.url, options...)
 	return c, nil
 }
 

@@ -41,6 +41,7 @@ func (l *load) convert(context.Context) {
 	for _, name := range sortedKeys(all) {
 		all[name].lifecycle()
 		all[name].update()
+		all[name].steps()
 	}
 	l.checkRoutes()
 	checkHostPorts(all)
@@ -72,6 +73,8 @@ func (s *service) convert() {
 		Priority:   s.keys.priority,
 		Faults:     s.keys.faults,
 		Release:    s.keys.release,
+		Seed:       s.keys.seed,
+		After:      s.keys.after,
 		Labels:     s.labels(),
 	}
 	if s.out.Pull == "" && s.in.PullPolicy != "" {

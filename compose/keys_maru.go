@@ -1,7 +1,9 @@
 package compose
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,8 @@ type maruKeys struct {
 	protocol  *node // one for all ports, or by port
 	proxied   *node // version of the PROXY header likewise
 	release   *maru.ReleaseStep
+	seed      *maru.ReleaseStep
+	after     *maru.ReleaseStep
 	rollout   rolloutKeys
 	allow     allowKeys
 	timeout   time.Duration
@@ -88,27 +92,69 @@ func (d decoder) app(n *node, path string) {
 		}
 		d.l.app.Environments[name] = d.environment(environments.fields[name], joinKey(path, name))
 	}
+	for _, name := range environments.names {
+		d.clone(environments.fields[name], joinKey(path, name), name)
+	}
 }
 
+// environmentFields are the keys of an entry of x-maru.environments.
+var environmentFields = []string{"branch", "clone", "deploy", "domain", "limit", "share", "ttl"}
+
+// maxPreviews is the most that limit can say.
+const maxPreviews = 1000
+
 func (d decoder) environment(n *node, path string) maru.EnvironmentPolicy {
-	if n.kind == nullNode || !d.mapping(n, path, "branch", "deploy", "domain", "ttl") {
+	if n.kind == nullNode || !d.mapping(n, path, environmentFields...) {
 		return maru.EnvironmentPolicy{}
 	}
 	policy := maru.EnvironmentPolicy{
 		Branch: d.text(n.get("branch"), joinKey(path, "branch")),
 		Deploy: d.choice(n.get("deploy"), joinKey(path, "deploy"), "auto", "manual"),
 		TTL:    d.duration(n.get("ttl"), joinKey(path, "ttl")),
+		Clone:  d.text(n.get("clone"), joinKey(path, "clone")),
+	}
+	if limit := n.get("limit"); limit != nil {
+		policy.Limit = d.integer(limit, joinKey(path, "limit"), 1, maxPreviews)
+	}
+	if share := n.get("share"); share != nil {
+		policy.Share = d.list(share, joinKey(path, "share"))
 	}
 	if domain := n.get("domain"); domain != nil {
 		policy.Domain = d.host(domain, joinKey(path, "domain"), d.text(domain, joinKey(path, "domain")))
 	}
+	preview := strings.Contains(policy.Branch, "*")
+	for _, key := range []string{"ttl", "limit", "clone"} {
+		if field := n.get(key); field != nil && !preview {
+			d.invalid(field, joinKey(path, key), "is for previews: environments whose branch has a star", `write branch: "*", or leave it out`)
+		}
+	}
+	if strings.HasPrefix(policy.Domain, "*.") && !preview {
+		d.invalid(n.get("domain"), joinKey(path, "domain"), "has a star, and the environment is that of one branch", "write the domain without it")
+	}
 	return policy
+}
+
+// clone holds an environment that begins with another's volumes against what that one says.
+func (d decoder) clone(n *node, path, name string) {
+	from := d.l.app.Environments[name].Clone
+	if from == "" {
+		return
+	}
+	other, known := d.l.app.Environments[from]
+	switch {
+	case !known:
+		d.invalid(n.get("clone"), joinKey(path, "clone"), fmt.Sprintf("names the environment %q, which is not here", from), "name one of x-maru.environments")
+	case strings.Contains(other.Branch, "*"):
+		d.invalid(n.get("clone"), joinKey(path, "clone"), fmt.Sprintf("names %s, which is no environment of its own but one for each branch", from), "name one without a star in its branch")
+	case !slices.Contains(other.Share, name):
+		d.invalid(n.get("clone"), joinKey(path, "clone"), fmt.Sprintf("names %s, which does not share its volumes with %s", from, name), fmt.Sprintf("if it may, write share: [%s] in %s", name, from))
+	}
 }
 
 // serviceKeys are the keys of x-maru in a service.
 var serviceKeys = []string{
-	"allow", "balance", "drain", "faults", "go", "health", "limits", "maintenance", "priority", "protocol", "proxy_protocol", "release", "retry",
-	"rollout", "route", "scale", "timeout",
+	"after", "allow", "balance", "drain", "faults", "go", "health", "limits", "maintenance", "priority", "protocol", "proxy_protocol", "release", "retry",
+	"rollout", "route", "scale", "seed", "timeout",
 }
 
 func (d decoder) service(n *node, path string) maruKeys {
@@ -122,7 +168,9 @@ func (d decoder) service(n *node, path string) maruKeys {
 	k.health = d.health(at("health"))
 	k.protocol = d.byPort(protocols...)(at("protocol"))
 	k.proxied = d.byPort("v1", "v2")(at("proxy_protocol"))
-	k.release = d.release(at("release"))
+	k.release = d.step("release")(at("release"))
+	k.seed = d.step("seed")(at("seed"))
+	k.after = d.step("after")(at("after"))
 	k.rollout = d.rollout(at("rollout"))
 	k.allow = d.allow(at("allow"))
 	k.timeout = d.duration(at("timeout"))
@@ -173,23 +221,26 @@ func (d decoder) byPort(words ...string) func(n *node, path string) *node {
 	}
 }
 
-func (d decoder) release(n *node, path string) *maru.ReleaseStep {
-	if n == nil || n.kind == nullNode {
-		return nil
-	}
-	step := &maru.ReleaseStep{}
-	command, at := n, path
-	if n.kind == mappingNode {
-		if !d.mapping(n, path, "command", "timeout") {
+// step reads a one-off of the key.
+func (d decoder) step(key string) func(n *node, path string) *maru.ReleaseStep {
+	return func(n *node, path string) *maru.ReleaseStep {
+		if n == nil || n.kind == nullNode {
 			return nil
 		}
-		step.Timeout = d.duration(n.get("timeout"), joinKey(path, "timeout"))
-		command, at = n.get("command"), joinKey(path, "command")
+		step := &maru.ReleaseStep{}
+		command, at := n, path
+		if n.kind == mappingNode {
+			if !d.mapping(n, path, "command", "timeout") {
+				return nil
+			}
+			step.Timeout = d.duration(n.get("timeout"), joinKey(path, "timeout"))
+			command, at = n.get("command"), joinKey(path, "command")
+		}
+		if step.Command = d.command(command, at); len(step.Command) == 0 {
+			d.invalid(n, path, "lacks the command to run", fmt.Sprintf("write %s: ./script, or %s: {command: [./script, all]}", key, key))
+		}
+		return step
 	}
-	if step.Command = d.command(command, at); len(step.Command) == 0 {
-		d.invalid(n, path, "lacks the command to run", "write release: ./migrate, or release: {command: [./migrate, up]}")
-	}
-	return step
 }
 
 func (d decoder) retry(n *node, path string) maru.Retry {

@@ -136,6 +136,20 @@ func (s *service) restartPolicy() maru.Restart {
 	return restart
 }
 
+// steps refuses one-offs where nothing of theirs could run.
+func (s *service) steps() {
+	for key, step := range map[string]*maru.ReleaseStep{"seed": s.out.Seed, "after": s.out.After} {
+		switch {
+		case step == nil:
+		case s.out.Kind == maru.Job:
+			s.fail(maru.Invalid, "a job runs to its end itself", "put it into a service that the job comes before or after", extensionKey, key)
+		case key == "after" && len(s.writable()) > 0:
+			s.fail(maru.Invalid, "the service holds a volume that it writes to, and a volume has one holder at a time",
+				"put the step into a service without one, or write volumes: [NAME:PATH:ro]", extensionKey, key)
+		}
+	}
+}
+
 // update decides how the service moves from one release to the next.
 func (s *service) update() {
 	u := maru.Update{Strategy: maru.Rolling, Deadline: s.keys.rollout.deadline, Parallel: s.keys.rollout.parallel, Shift: s.keys.rollout.shift}

@@ -305,9 +305,11 @@ func TestSchemaOfTheApp(t *testing.T) {
 		"{ci: jenkins}":              false,
 		"{environment: {}}":          false,
 		"{environments: {Prod: {}}}": false,
-		"{environments: {production: {branch: main, deploy: manual, domain: example.com, ttl: 72h}, staging: }}": true,
-		"{environments: {a: {deploy: sometimes}}}":                                                               false,
-		"{environments: {a: {ttl: 5}}}":                                                                          false,
+		"{environments: {production: {branch: main, deploy: manual, domain: example.com, share: [preview]}, staging: , preview: {branch: \"*\", ttl: 72h, limit: 3, clone: production, domain: \"*.example.com\"}}}": true,
+		"{environments: {a: {branch: \"*\", limit: 0}}}": false,
+		"{environments: {a: {share: {b: c}}}}":           false,
+		"{environments: {a: {deploy: sometimes}}}":       false,
+		"{environments: {a: {ttl: 5}}}":                  false,
 	} {
 		file := "services: {web: {image: nginx}}\nx-maru: " + text + "\n"
 		var doc any
@@ -337,7 +339,7 @@ func TestSchemaHasEveryKey(t *testing.T) {
 		"x-maru-rewrite":     rewriteFields,
 		"x-maru-header-edit": editFields,
 		"x-maru-app":         {"ci", "environments"},
-		"x-maru-environment": {"branch", "deploy", "domain", "ttl"},
+		"x-maru-environment": environmentFields,
 	} {
 		properties := sortedKeys(defs[def].(map[string]any)["properties"].(map[string]any))
 		if got, want := strings.Join(properties, " "), strings.Join(keys, " "); got != want {

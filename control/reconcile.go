@@ -98,8 +98,8 @@ func (c *Controller) workload(ctx context.Context, a plan.ApplyWorkload) (maru.W
 	if err != nil {
 		return maru.Workload{}, err
 	}
-	if a.Step {
-		return plan.StepOf(r, v.State.VirtualAddress, secrets), nil
+	if a.Step != "" {
+		return plan.StepOf(r, a.Step, v.State.VirtualAddress, secrets), nil
 	}
 	return plan.WorkloadOf(r, a.Replicas, v.State.VirtualAddress, secrets), nil
 }
@@ -110,13 +110,21 @@ func (c *Controller) secrets(ctx context.Context, r maru.Release) (map[string][]
 	}
 	values := make(map[string][]byte, len(r.Secrets))
 	for key, s := range r.Secrets {
-		value, err := c.cfg.Secrets(ctx, r.Service.Scope, s.Name, s.Version)
+		value, err := c.cfg.Secrets(ctx, secretScope(r.Service.Scope, s), s.Name, s.Version)
 		if err != nil {
 			return nil, maru.Errorf(maru.KindOf(err), "secret %q: %w", key, err)
 		}
 		values[key] = value
 	}
 	return values, nil
+}
+
+// secretScope is where a secret of an app is kept.
+func secretScope(scope maru.Scope, s maru.SecretVersion) maru.Scope {
+	if s.Environment != "" {
+		scope.Environment = s.Environment
+	}
+	return scope
 }
 
 func (c *Controller) remove(ctx context.Context, id maru.WorkloadID) error {

@@ -158,6 +158,30 @@ func (c *Controller) Remove(ctx context.Context, scope maru.Scope, by string) (m
 	return r, err
 }
 
+// Forget drops the history of an app that was removed, so that its next rollout is the first. Errors: Conflict (the
+// app is there).
+func (c *Controller) Forget(ctx context.Context, scope maru.Scope) error {
+	if err := c.view.ready(ctx); err != nil {
+		return err
+	}
+	done := c.view.decide(scope)
+	defer done()
+	state := c.view.look(scope)
+	if state.Spec != nil || len(state.Services) > 0 || len(state.Observed) > 0 || len(state.Asked) > 0 {
+		return maru.Errorf(maru.Conflict, "%s is deployed", scope)
+	}
+	var changes []maru.Change
+	for number := range state.History {
+		changes = append(changes, maru.Change{Key: RolloutKey(scope, number), Expect: maru.Any})
+	}
+	for name, releases := range state.Releases {
+		for number := range releases {
+			changes = append(changes, maru.Change{Key: ReleaseKey(scope.Service(name), number), Expect: maru.Any})
+		}
+	}
+	return c.commit(ctx, changes)
+}
+
 // Promote lets services whose traffic moves step by step go to their next step, whatever the evidence, or with
 // all to their end; no services: all of the rollout. Errors: NotFound, Conflict (nothing moves so).
 func (c *Controller) Promote(ctx context.Context, scope maru.Scope, services []string, all bool, by string) (maru.Rollout, error) {

@@ -85,7 +85,7 @@ func (c *Controller) admitting(ctx context.Context, v plan.ServiceView, t maru.S
 	}
 	values := map[string][]byte{}
 	for key, s := range needed {
-		value, err := c.cfg.Secrets(ctx, t.Service.Scope, s.Name, s.Version)
+		value, err := c.cfg.Secrets(ctx, secretScope(t.Service.Scope, s), s.Name, s.Version)
 		if err != nil {
 			c.log.Error("a route's secret can't be read: nobody is let in", "service", t.Service, "secret", key, "error", err)
 		}

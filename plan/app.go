@@ -22,6 +22,7 @@ func App(now time.Time, s AppState) Plan {
 		}
 		p.oneOffs(svc)
 	}
+	p.after()
 	return p.plan()
 }
 
@@ -32,6 +33,7 @@ type planner struct {
 	services map[string]*service
 	rollout  *maru.Rollout // the active one, or nil
 	before   string        // its JSON
+	over     *maru.Rollout // the newest, when it is over and a step that follows it goes on
 	failure  *failure
 	forget   bool
 	events   []maru.Event
@@ -216,6 +218,9 @@ func (p *planner) plan() Plan {
 	if p.rollout != nil && string(maru.Raw(p.rollout)) != p.before {
 		stored = append(stored, PutRollout{*p.rollout})
 	}
+	if p.over != nil {
+		stored = append(stored, PutRollout{*p.over})
+	}
 	if p.forget {
 		stored = append(stored, ForgetApp{p.in.Scope})
 	}
@@ -225,14 +230,14 @@ func (p *planner) plan() Plan {
 	return Plan{Actions: slices.Concat(stored, apply, remove), Wake: p.wake}
 }
 
-// record notes an event of the active rollout.
+// record notes an event of the newest rollout.
 func (p *planner) record(kind string, s *service, release int, message string) {
 	e := maru.Event{Time: p.now, Scope: p.in.Scope, Release: release, Type: kind, Message: message}
 	if s != nil {
 		e.Service = s.id.Service
 	}
-	if p.rollout != nil {
-		e.Rollout, e.By = p.rollout.Number, p.rollout.By
+	if r := p.in.Rollout; r != nil {
+		e.Rollout, e.By = r.Number, r.By
 	}
 	p.events = append(p.events, e)
 }

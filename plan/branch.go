@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
@@ -10,32 +8,34 @@ import (
 	"github.com/marucloud/maru"
 )
 
-// Deploys tells to which environment a branch is deployed, and whether that waits for approval; none: "".
-// Environments are those of the app's file on its default branch. One names its branch, or a pattern with
-// stars. Of several the one with the longest pattern has the branch, then the first by name. Without
-// a branch of its own, production has the default branch.
+// Deploys tells where a branch is deployed; none: the environment is "". Environments are those of the app's
+// file on its default branch. One names its branch, or a pattern with stars. Of several the one with the longest
+// pattern has the branch, then the first by name. Without a branch of its own, production has the default branch.
 //
-// An environment with a pattern stands for one of each branch: preview with "*" has the branch fix/a in the
-// environment preview-fix-a.
-func Deploys(branch, standard string, environments map[string]maru.EnvironmentPolicy) (environment string, manual bool) {
-	best := ""
+// An environment with a pattern stands for one of each branch: preview with "*" has the branch fix/a in an
+// environment whose name begins with preview-fix-a.
+func Deploys(branch, standard string, environments map[string]maru.EnvironmentPolicy) Target {
+	found, best := "", ""
 	for _, name := range slices.Sorted(maps.Keys(environments)) {
 		pattern := environments[name].Branch
 		if pattern == "" && name == maru.DefaultEnvironment {
 			pattern = standard
 		}
-		if !matches(pattern, branch) || environment != "" && weight(pattern) <= weight(best) {
+		if !matches(pattern, branch) || found != "" && weight(pattern) <= weight(best) {
 			continue
 		}
-		environment, best, manual = name, pattern, environments[name].Deploy == "manual"
+		found, best = name, pattern
 	}
-	if strings.Contains(best, "*") {
-		environment = perBranch(environment, branch)
+	if _, spoken := environments[maru.DefaultEnvironment]; found == "" && !spoken && branch == standard {
+		found = maru.DefaultEnvironment
 	}
-	if _, spoken := environments[maru.DefaultEnvironment]; environment == "" && !spoken && branch == standard {
-		environment = maru.DefaultEnvironment
+	switch {
+	case found == "":
+		return Target{}
+	case strings.Contains(best, "*"):
+		return preview(found, branch, environments)
 	}
-	return environment, manual
+	return Entry(found, environments)
 }
 
 // weight is how much of a pattern is no star. One without stars outweighs all others.
@@ -69,27 +69,14 @@ func matches(pattern, branch string) bool {
 	return strings.HasSuffix(rest, parts[len(parts)-1])
 }
 
-// perBranch names the environment of one branch. Branches whose names have to be changed for that are kept
-// apart by a digest.
-func perBranch(environment, branch string) string {
-	name := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
-			return r
-		}
-		return '-'
-	}, branch)
-	name = environment + "-" + name
-	if plain := environment + "-" + branch; name == plain && maru.CheckName("environment", name) == nil {
-		return name
-	}
-	sum := sha256.Sum256([]byte(branch))
-	name = strings.TrimRight(name[:min(len(name), 54)], "-")
-	return name + "-" + hex.EncodeToString(sum[:4])
+// Follows tells whether a branch fits one of the patterns; none: it does.
+func Follows(branch string, patterns []string) bool {
+	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, branch) })
 }
 
-// Protected tells whether a branch can't be rewound or deleted by a push: the default branch, and those that
-// an environment names without a star.
-func Protected(branch, standard string, environments map[string]maru.EnvironmentPolicy) bool {
+// Protected tells whether a branch can't be rewound or deleted by a push: the default branch, those that an
+// environment names without a star, and those that fit a pattern which was set on the server.
+func Protected(branch, standard string, environments map[string]maru.EnvironmentPolicy, patterns []string) bool {
 	if branch == standard {
 		return true
 	}
@@ -98,5 +85,5 @@ func Protected(branch, standard string, environments map[string]maru.Environment
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, branch) })
 }

@@ -39,7 +39,8 @@ func TestDeploys(t *testing.T) {
 		{"main", "main", environments{"production": {Deploy: "manual"}}, "production", true},
 		{"main", "main", environments{"staging": {Branch: "main"}}, "staging", false},
 	} {
-		got, manual := Deploys(c.branch, c.standard, c.environments)
+		target := Deploys(c.branch, c.standard, c.environments)
+		got, manual := target.Environment, target.Manual()
 		if i := strings.LastIndexByte(c.want, '-'); strings.HasPrefix(c.want, "staging-release") {
 			got, c.want = got[:min(len(got), i)], c.want[:i] // what follows is a digest
 		}
@@ -53,12 +54,13 @@ func TestEnvironmentsOfBranchesHaveNames(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		branch := rapid.StringMatching(`[a-zA-Z0-9_./ü-]{1,100}`).Draw(t, "branch")
 		other := rapid.StringMatching(`[a-zA-Z0-9_./ü-]{1,100}`).Draw(t, "other")
-		environments := map[string]maru.EnvironmentPolicy{"preview": {Branch: "*"}}
-		name, _ := Deploys(branch, "main", environments)
+		environments := map[string]maru.EnvironmentPolicy{"preview": {Branch: "*", Domain: "*.example.com"}}
+		target := Deploys(branch, "main", environments)
+		name := target.Environment
 		if err := maru.CheckName("environment", name); err != nil {
 			t.Fatal(err)
 		}
-		if second, _ := Deploys(other, "main", environments); branch != other && second == name {
+		if second := Deploys(other, "main", environments); branch != other && (second.Environment == name || second.Domain == target.Domain) {
 			t.Fatalf("%q and %q are both deployed to %s", branch, other, name)
 		}
 	})
@@ -66,8 +68,8 @@ func TestEnvironmentsOfBranchesHaveNames(t *testing.T) {
 
 func TestProtected(t *testing.T) {
 	environments := map[string]maru.EnvironmentPolicy{"production": {Branch: "live"}, "preview": {Branch: "*"}}
-	for branch, want := range map[string]bool{"main": true, "live": true, "fix": false, "*": false} {
-		if got := Protected(branch, "main", environments); got != want {
+	for branch, want := range map[string]bool{"main": true, "live": true, "fix": false, "*": false, "release/1": true} {
+		if got := Protected(branch, "main", environments, []string{"release/*"}); got != want {
 			t.Errorf("%s: %v", branch, got)
 		}
 	}

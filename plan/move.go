@@ -30,7 +30,9 @@ func (m mover) move() {
 	case maru.Pending:
 		m.wait()
 	case maru.Releasing:
-		m.step()
+		m.step(ReleaseStep)
+	case maru.Seeding:
+		m.step(SeedStep)
 	case maru.Starting:
 		m.start()
 	case maru.Shifting:
@@ -60,7 +62,7 @@ func (m mover) wait() {
 	m.holdBefore()
 	waits, theirs := m.blockers(m.to)
 	if len(waits) == 0 {
-		m.entry.Phase = maru.Starting
+		m.entry.Phase = m.prepared()
 		if m.entry.Fresh && m.to.Spec.Release != nil && m.to.Spec.Kind != maru.Job {
 			m.entry.Phase = maru.Releasing
 		}
@@ -84,48 +86,81 @@ func (m mover) holdBefore() {
 	}
 }
 
-// step runs the release step. What serves goes on serving, unless the step needs a volume that it
-// writes to.
-func (m mover) step() {
+// prepared is the phase that follows the release step.
+func (m mover) prepared() maru.RolloutPhase {
+	if m.to.Spec.Seed != nil && !m.state.Seeded && m.to.Spec.Kind != maru.Job {
+		return maru.Seeding
+	}
+	return maru.Starting
+}
+
+// step runs a step that comes before traffic. What serves goes on serving, unless the step needs a volume that
+// it writes to.
+func (m mover) step(step Step) {
+	name := StepName(m.to.Number, step)
 	if m.shares(m.to) {
-		others := slices.DeleteFunc(m.rivals(m.to.Number), func(name string) bool { return name == StepName(m.to.Number) })
+		others := slices.DeleteFunc(m.rivals(m.to.Number), func(other string) bool { return stepOf(other, m.to.Number) })
 		if len(others) > 0 || m.present(maru.Itoa(m.to.Number)) {
 			return
 		}
 	} else {
 		m.holdBefore()
 	}
-	if len(m.otherSteps()) > 0 {
+	if m.otherSteps(name) {
 		return
 	}
-	name := StepName(m.to.Number)
-	m.applyStep(m.to.Number)
-	if why, refused := m.in.Refused[m.id.Workload(name)]; refused {
-		m.fail("the release step can't be run: " + why)
-		return
-	}
-	done, failed := outcome(m.observed[name], 1)
-	limit := DefaultStepTimeout
-	if t := m.to.Spec.Release.Timeout; t > 0 {
-		limit = t
-	}
+	m.applyStep(m.to.Number, step)
+	done, why := m.stepEnd(name, m.to, step, m.entry.Since)
 	switch {
-	case failed != nil:
-		m.fail(fmt.Sprintf("the release step of release %d failed: %s", m.to.Number, Why(m.now, *failed, m.to.Spec.Container)))
-	case done:
+	case why != "":
+		m.fail(why)
+	case done && step == ReleaseStep:
 		m.entry.Fresh = false
+		m.entry.Phase = m.prepared()
+		m.record("release-step-done", m.service, m.to.Number, stepWords(step, m.to.Number)+" is done")
+	case done:
+		m.state.Seeded, m.changed = true, true
 		m.entry.Phase = maru.Starting
-		m.record("release-step-done", m.service, m.to.Number, fmt.Sprintf("the release step of release %d is done", m.to.Number))
-	case m.at(m.entry.Since.Add(limit)):
-		m.fail(fmt.Sprintf("the release step of release %d was not done after %s", m.to.Number, words(limit)))
+		m.record("seed-done", m.service, m.to.Number, stepWords(step, m.to.Number)+" is done")
 	}
 }
 
-func (m mover) otherSteps() []string {
-	return slices.DeleteFunc(m.rivals(m.to.Number), func(name string) bool {
-		_, serving := ReleaseOf(name)
-		return serving || name == StepName(m.to.Number)
+// otherSteps tells whether another step than the named one is there.
+func (s *service) otherSteps(name string) bool {
+	return slices.ContainsFunc(s.names(), func(other string) bool {
+		n, serving := ReleaseOf(other)
+		return n != 0 && !serving && other != name
 	})
+}
+
+// stepWords names a step.
+func stepWords(step Step, release int) string {
+	switch step {
+	case SeedStep:
+		return fmt.Sprintf("the seed of release %d", release)
+	case AfterStep:
+		return fmt.Sprintf("the step after release %d", release)
+	}
+	return fmt.Sprintf("the release step of release %d", release)
+}
+
+// stepEnd tells whether a step that is applied since a moment is done, or why it failed.
+func (p *planner) stepEnd(name string, r maru.Release, step Step, since time.Time) (done bool, failed string) {
+	if why, refused := p.in.Refused[r.Service.Workload(name)]; refused {
+		return false, stepWords(step, r.Number) + " can't be run: " + why
+	}
+	done, worst := outcome(p.service(r.Service.Service).observed[name], 1)
+	limit := DefaultStepTimeout
+	if spec := step.spec(r.Spec); spec != nil && spec.Timeout > 0 {
+		limit = spec.Timeout
+	}
+	switch {
+	case worst != nil:
+		return false, stepWords(step, r.Number) + " failed: " + Why(p.now, *worst, r.Spec.Container)
+	case !done && p.at(since.Add(limit)):
+		return false, fmt.Sprintf("%s was not done after %s", stepWords(step, r.Number), words(limit))
+	}
+	return done, ""
 }
 
 // outcome tells whether n instances of a job are done, or one has failed for good.
@@ -144,7 +179,7 @@ func outcome(o maru.Observation, n int) (done bool, failed *maru.Instance) {
 
 // start brings the new release to where it takes all traffic.
 func (m mover) start() {
-	if m.present(StepName(m.to.Number)) {
+	if m.otherSteps("") {
 		if !m.shares(m.to) {
 			m.holdBefore()
 		}

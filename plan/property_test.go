@@ -70,6 +70,12 @@ func (w *world) service(name string) maru.Service {
 	if name != "init" && rapid.IntRange(0, 3).Draw(rt, "step") == 0 {
 		s.Release = &maru.ReleaseStep{Command: []string{"migrate"}}
 	}
+	if name != "init" && rapid.IntRange(0, 3).Draw(rt, "seed") == 0 {
+		s.Seed = &maru.ReleaseStep{Command: []string{"fill"}}
+	}
+	if name != "init" && len(s.Container.Mounts) == 0 && rapid.IntRange(0, 3).Draw(rt, "after") == 0 {
+		s.After = &maru.ReleaseStep{Command: []string{"tell"}}
+	}
 	return s
 }
 

@@ -27,6 +27,9 @@ func NewRelease(now time.Time, d maru.Deployment, name string, number int) (maru
 		By:      d.By,
 		Message: d.Message,
 	}
+	if !d.Seed {
+		r.Spec.Seed = nil
+	}
 	for key := range r.Spec.Networks {
 		n, ok := d.App.Networks[key]
 		if !ok {
@@ -93,7 +96,7 @@ type essence struct {
 func essenceOf(r maru.Release) essence {
 	s := r.Spec
 	s.Image, s.Platform, s.Pull, s.Build = "", "", "", nil
-	s.DependsOn, s.Update, s.Release = nil, maru.Update{}, nil
+	s.DependsOn, s.Update, s.Release, s.Seed, s.After = nil, maru.Update{}, nil, nil, nil
 	if s.Kind != maru.Job {
 		s.Replicas = 0
 	}

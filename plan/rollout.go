@@ -156,7 +156,7 @@ func (p *planner) phase() maru.RolloutPhase {
 	if r.Phase.Final() || r.Phase == maru.RollingBack {
 		return r.Phase
 	}
-	for _, phase := range []maru.RolloutPhase{maru.Releasing, maru.Starting, maru.Shifting, maru.Pending} {
+	for _, phase := range []maru.RolloutPhase{maru.Releasing, maru.Seeding, maru.Starting, maru.Shifting, maru.Pending} {
 		for _, e := range r.Services {
 			if e.Phase == phase {
 				return phase
@@ -187,6 +187,7 @@ func (p *planner) finish() {
 			p.end(maru.Succeeded, "app-removed", "the app was removed")
 			return
 		}
+		p.follow()
 		p.end(maru.Succeeded, "rollout-succeeded", p.summary())
 	}
 }

@@ -19,9 +19,9 @@ func (s *service) apply(release, replicas int) {
 	}
 }
 
-func (s *service) applyStep(release int) {
-	name := StepName(release)
-	s.want[name] = ApplyWorkload{Workload: s.id.Workload(name), Release: release, Replicas: 1, Step: true}
+func (s *service) applyStep(release int, step Step) {
+	name := StepName(release, step)
+	s.want[name] = ApplyWorkload{Workload: s.id.Workload(name), Release: release, Replicas: 1, Step: step}
 }
 
 // names are those of the workloads that are there, or may be, sorted.
@@ -172,9 +172,9 @@ func (s *service) exclusive(to maru.Release) bool {
 }
 
 // shares tells whether what served before, or a workload that is there, could write to a volume that
-// the release writes to. Its own step does not count.
+// the release writes to. Its own steps do not count.
 func (s *service) shares(to maru.Release) bool {
-	others := slices.DeleteFunc(s.rivals(to.Number), func(name string) bool { return name == StepName(to.Number) })
+	others := slices.DeleteFunc(s.rivals(to.Number), func(name string) bool { return stepOf(name, to.Number) })
 	if r := s.state.Release; r != 0 && r != to.Number {
 		others = append(others, maru.Itoa(r))
 	}

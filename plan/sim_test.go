@@ -171,7 +171,7 @@ func (s *sim) apply(a plan.Action) {
 			if !ok {
 				s.t.Fatalf("applied release %d of %s, which does not exist", a.Release, a.Workload.Service)
 			}
-			w = &simWorkload{release: release, step: a.Step}
+			w = &simWorkload{release: release, step: a.Step != ""}
 			s.engine[a.Workload] = w
 		}
 		w.wanted, w.removed = a.Replicas, false
@@ -366,7 +366,7 @@ func (s *sim) deploy(app maru.App, services ...string) plan.Submission {
 
 // deployment gives each service the image that its file names, as if by digest.
 func deployment(app maru.App, services ...string) maru.Deployment {
-	d := maru.Deployment{Scope: shop, App: app, Services: services, Images: map[string]maru.Image{}, Secrets: map[string]maru.SecretVersion{}, By: "ann"}
+	d := maru.Deployment{Scope: shop, App: app, Services: services, Images: map[string]maru.Image{}, Secrets: map[string]maru.SecretVersion{}, By: "ann", Seed: true}
 	for name, s := range app.Services {
 		d.Images[name] = maru.Image{Reference: s.Image + "@sha256:" + s.Image}
 	}

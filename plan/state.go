@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,13 +63,13 @@ type PutRelease struct{ Release maru.Release }
 // Record stores an event.
 type Record struct{ Event maru.Event }
 
-// ApplyWorkload makes Replicas of Release wanted under the ID. Step says that it is the release's
-// one-off step.
+// ApplyWorkload makes Replicas of Release wanted under the ID. Step says which of the release's one-off
+// steps it is; "": what serves.
 type ApplyWorkload struct {
 	Workload maru.WorkloadID
 	Release  int
 	Replicas int
-	Step     bool
+	Step     Step
 }
 
 // RemoveWorkload makes the workload unwanted.
@@ -92,21 +93,50 @@ const (
 	runKept            = time.Hour        // how long a one-off that ended stays to be looked at
 )
 
+// Step is a one-off that a release runs in its image.
+type Step string
+
+// The steps.
 const (
-	stepSuffix = ".release"
-	runPrefix  = "run."
+	ReleaseStep Step = "release" // before it takes traffic
+	SeedStep    Step = "seed"    // once in an environment, after the release step
+	AfterStep   Step = "after"   // once its rollout has succeeded
 )
 
+const runPrefix = "run."
+
 // StepName names the workload of a release's step.
-func StepName(release int) string { return strconv.Itoa(release) + stepSuffix }
+func StepName(release int, step Step) string { return strconv.Itoa(release) + "." + string(step) }
+
+// spec is what the file says of a step.
+func (s Step) spec(of maru.Service) *maru.ReleaseStep {
+	switch s {
+	case ReleaseStep:
+		return of.Release
+	case SeedStep:
+		return of.Seed
+	case AfterStep:
+		return of.After
+	}
+	return nil
+}
 
 // ReleaseOf gives the number of the release that a workload's name belongs to; 0 for one-offs.
-// Serving tells whether it is the workload that serves, not the release's step.
+// Serving tells whether it is the workload that serves, not a step of the release.
 func ReleaseOf(name string) (release int, serving bool) {
-	number, step := strings.CutSuffix(name, stepSuffix)
+	number, step, isStep := strings.Cut(name, ".")
 	n, err := strconv.Atoi(number)
 	if err != nil || n <= 0 {
 		return 0, false
 	}
-	return n, !step
+	if isStep && !slices.Contains([]Step{ReleaseStep, SeedStep, AfterStep}, Step(step)) {
+		return 0, false
+	}
+	return n, !isStep
+}
+
+// stepOf tells whether the name is that of a step of the release.
+func stepOf(name string, release int) bool {
+	n, serving := ReleaseOf(name)
+	return n == release && !serving
 }

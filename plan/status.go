@@ -162,6 +162,8 @@ func (p *planner) moving(s *service, st maru.ServiceStatus, e maru.ServiceRollou
 		return state, join(waits)
 	case maru.Releasing:
 		return state, fmt.Sprintf("the release step of release %d runs", e.To)
+	case maru.Seeding:
+		return state, fmt.Sprintf("the seed of release %d runs", e.To)
 	case maru.Starting:
 		if to.Spec.Kind == maru.Job {
 			return state, first(worst(p.now, observed, to), fmt.Sprintf("the job of release %d runs", e.To))

@@ -121,7 +121,7 @@ func (s AppState) shifting(name string, e maru.ServiceRollout) bool {
 	switch e.Phase {
 	case maru.Shifting:
 		return true
-	case maru.Pending, maru.Releasing, maru.Starting:
+	case maru.Pending, maru.Releasing, maru.Seeding, maru.Starting:
 		return e.From != 0 && e.From != e.To && shifts(s.Releases[name][e.To])
 	}
 	return false

@@ -20,15 +20,15 @@ func WorkloadOf(r maru.Release, replicas int, virtual maru.Addresses, secrets ma
 	return w
 }
 
-// StepOf is the workload of a release's step: once its command, in the release's image, with the
+// StepOf is the workload of a step of a release: once its command, in the release's image, with the
 // release's configuration, volumes and networks. The command is the whole of what runs: the image's
 // entry point does not come before it. It has no names of its own and takes no traffic.
-func StepOf(r maru.Release, virtual maru.Addresses, secrets map[string][]byte) maru.Workload {
+func StepOf(r maru.Release, step Step, virtual maru.Addresses, secrets map[string][]byte) maru.Workload {
 	var command []string
-	if r.Spec.Release != nil {
-		command = r.Spec.Release.Command
+	if spec := step.spec(r.Spec); spec != nil {
+		command = spec.Command
 	}
-	w := once(r, StepName(r.Number), virtual, secrets)
+	w := once(r, StepName(r.Number, step), virtual, secrets)
 	if command != nil {
 		w.Container.Entrypoint, w.Container.Command = []string{}, command
 	}

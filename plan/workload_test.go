@@ -57,7 +57,7 @@ func TestWorkloadOf(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(virtual)); diff != "" {
 		t.Error(diff)
 	}
-	step := plan.StepOf(r, virtual, nil)
+	step := plan.StepOf(r, plan.ReleaseStep, virtual, nil)
 	if step.ID.Name != "4.release" || step.Kind != maru.Job || step.Replicas != 1 || len(step.Ports) > 0 || len(step.Aliases) > 0 ||
 		step.Container.Probes.Ready != nil || step.Container.Restart.Policy != maru.RestartNever {
 		t.Errorf("step %+v", step)
@@ -125,7 +125,7 @@ func TestReleaseOf(t *testing.T) {
 		release int
 		serving bool
 	}{
-		"7": {7, true}, "7.release": {7, false}, "run.x": {}, "x": {}, "0": {}, "-1": {}, "7.other": {}, "": {}, ".release": {},
+		"7": {7, true}, "7.release": {7, false}, "7.seed": {7, false}, "7.after": {7, false}, "7.": {}, "run.x": {}, "x": {}, "0": {}, "-1": {}, "7.other": {}, "": {}, ".release": {},
 	} {
 		if n, serving := plan.ReleaseOf(name); n != want.release || serving != want.serving {
 			t.Errorf("%q: %d %v", name, n, serving)

@@ -29,15 +29,30 @@ type Commit struct {
 	BuildSecrets map[string]map[string][]byte // by service and ID
 	By           string
 	Message      string
+	Of           string            // of a preview: the environments entry whose values, configs and secrets it sees beside its own
+	Seed         bool              // services that have a seed run it, once in the environment
+	Images       map[string]string // by service: what runs, in the place of what the file says; nil: as it says
 }
 
 // viaRun is how somebody comes whose push is carried out.
 const viaRun = "run"
 
-// Values gives the values for ${VAR} that an app sees.
-func (s *Server) Values(ctx context.Context, scope maru.Scope) (map[string]string, error) {
-	res, err := envService{s}.List(ctx, &maruv1.EnvServiceListRequest{Scope: scopeProto(scope), Effective: true})
-	return res.GetValues(), err
+// Values gives the values for ${VAR} that an app sees. Those of an environment that is of an entry go before that
+// one's; of "": there is none.
+func (s *Server) Values(ctx context.Context, scope maru.Scope, of string) (map[string]string, error) {
+	values := map[string]string{}
+	for _, environment := range []string{of, scope.Environment} {
+		if environment == "" {
+			continue
+		}
+		scope.Environment = environment
+		res, err := envService{s}.List(ctx, &maruv1.EnvServiceListRequest{Scope: scopeProto(scope), Effective: true})
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(values, res.Values)
+	}
+	return values, nil
 }
 
 // ReleaseCommit does what a deploy does up to where its rollout begins, which is on the disk then. It gives the
@@ -48,12 +63,14 @@ func (s *Server) ReleaseCommit(ctx context.Context, c Commit, tell func(maru.Run
 	for service, values := range c.BuildSecrets {
 		request.BuildSecrets[service] = &maruv1.BuildSecrets{Values: values}
 	}
-	app, err := s.takeSources(ctx, c, request.Sources)
-	if err != nil {
-		return 0, err
+	app := c.App
+	if c.Images == nil {
+		if app, err = s.takeSources(ctx, c, request.Sources); err != nil {
+			return 0, err
+		}
 	}
 	request.App = structProto(app)
-	_, r, changed, err := s.release(ctx, request, c.Name, s.lineReport(tell))
+	_, r, changed, err := s.release(ctx, request, origin{c.Name, c.Of, c.Seed, c.Images}, s.lineReport(tell))
 	if err != nil || !changed && r.Phase.Final() {
 		return 0, err
 	}
@@ -213,6 +230,8 @@ func (s *Server) lineReport(tell func(maru.RunLogLine)) *report {
 				say(p.Service, p.Message)
 			case p.State == "skipped":
 				say(p.Service, p.Step+": nothing to do")
+			case p.State == "failed" && p.Step == "after":
+				say(p.Service, p.Message+"; the release stays")
 			case p.State == "failed":
 				say(p.Service, p.Step+" failed")
 			default:

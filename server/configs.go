@@ -81,9 +81,15 @@ func (s configService) Remove(ctx context.Context, req *maruv1.ConfigServiceRemo
 	return &maruv1.ConfigServiceRemoveResponse{}, err
 }
 
-// externalConfig gives the content of an external config: the app's own, else the environment's.
-func (s *Server) externalConfig(ctx context.Context, scope maru.Scope, name string) ([]byte, error) {
-	for _, in := range []maru.Scope{scope, sharedBy(scope)} {
+// externalConfig gives the content of an external config: the app's own, else the environment's, else of the entry
+// that the environment is of.
+func (s *Server) externalConfig(ctx context.Context, scope maru.Scope, of, name string) ([]byte, error) {
+	places := []maru.Scope{scope, sharedBy(scope)}
+	if of != "" {
+		scope.Environment = of
+		places = append(places, scope, sharedBy(scope))
+	}
+	for _, in := range places {
 		c, revision, err := load[storedConfig](ctx, s.deps.Store, configKey(in, name))
 		if err != nil {
 			return nil, err
@@ -93,5 +99,5 @@ func (s *Server) externalConfig(ctx context.Context, scope maru.Scope, name stri
 		}
 	}
 	return nil, maru.WithHint(maru.Errorf(maru.Invalid, "external config %q does not exist", name),
-		fmt.Sprintf("set it first: maru config set %s FILE", name))
+		fmt.Sprintf("set it first: maru config set %s --from FILE --env %s", name, scope.Environment))
 }

@@ -76,7 +76,7 @@ func rolloutProto(r maru.Rollout) *maruv1.Rollout {
 	for name, s := range r.Services {
 		services[name] = &maruv1.ServiceRollout{
 			From: int32(s.From), To: int32(s.To), Phase: string(s.Phase), Since: timeProto(s.Since), Reason: valid(s.Reason),
-			Step: int32(s.Step), Stepped: timeProto(s.Stepped), Held: s.Held, Verdict: verdictProto(s.Verdict),
+			Step: int32(s.Step), Stepped: timeProto(s.Stepped), Held: s.Held, Verdict: verdictProto(s.Verdict), After: string(s.After), AfterReason: valid(s.AfterReason),
 		}
 	}
 	return &maruv1.Rollout{

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -27,7 +28,7 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 			return stream.Send(&maruv1.DeployResponse{Event: &maruv1.DeployResponse_Result{Result: p}})
 		},
 	}
-	wish, rollout, changed, err := s.release(ctx, req, "", to)
+	wish, rollout, changed, err := s.release(ctx, req, origin{}, to)
 	if err != nil {
 		return err
 	}
@@ -45,18 +46,27 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 	return s.follow(ctx, rollout, to)
 }
 
+// origin is where an app comes from that is deployed from a repository.
+type origin struct {
+	commit string
+	of     string            // the environments entry whose values and secrets a preview sees beside its own; "": none
+	seed   bool              // seeds run
+	images map[string]string // by service: what runs, in the place of what the file says; nil: as it says
+}
+
 // release makes the images and the releases, of a commit or of what came with the request. Meanwhile nothing
 // is pruned: what was just built is in no release yet.
-func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, commit string, to *report) (wish maru.Deployment, r maru.Rollout, changed bool, err error) {
+func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, from origin, to *report) (wish maru.Deployment, r maru.Rollout, changed bool, err error) {
 	s.unreleased.RLock()
 	defer s.unreleased.RUnlock()
-	if wish, err = s.prepare(ctx, req, to); err != nil {
+	if wish, err = s.prepare(ctx, req, from, to); err != nil {
 		return wish, r, false, err
 	}
-	if commit != "" {
+	wish.Seed = from.seed
+	if from.commit != "" {
 		wish.Sources = map[string]string{}
 		for name := range wish.App.Services {
-			wish.Sources[name] = commit
+			wish.Sources[name] = from.commit
 		}
 	}
 	if err := to.lost(); err != nil {
@@ -67,16 +77,17 @@ func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, commit 
 }
 
 // prepare checks the app, stores its secrets and makes its images.
-func (s *Server) prepare(ctx context.Context, req *maruv1.DeployRequest, to *report) (maru.Deployment, error) {
+func (s *Server) prepare(ctx context.Context, req *maruv1.DeployRequest, from origin, to *report) (maru.Deployment, error) {
 	scope := fromScope(req.Scope)
 	app, services, err := s.admitApp(ctx, scope, req)
 	if err != nil {
 		return maru.Deployment{}, err
 	}
-	if err := s.fillConfigs(ctx, scope, &app, services); err != nil {
+	if err := s.fillConfigs(ctx, scope, from.of, &app, services); err != nil {
 		return maru.Deployment{}, err
 	}
 	images := newImageWork(s, scope, req, to)
+	images.pinned = from.images
 	found, err := images.resolve(ctx, services)
 	if err != nil {
 		return maru.Deployment{}, err
@@ -85,7 +96,7 @@ func (s *Server) prepare(ctx context.Context, req *maruv1.DeployRequest, to *rep
 		return maru.Deployment{}, err
 	}
 	app = withServices(app, services)
-	secrets, err := s.storeSecrets(ctx, scope, app, services, req.Secrets)
+	secrets, err := s.storeSecrets(ctx, scope, from.of, app, services, req.Secrets)
 	if err != nil {
 		return maru.Deployment{}, err
 	}
@@ -119,14 +130,14 @@ func (s *Server) admitApp(ctx context.Context, scope maru.Scope, req *maruv1.Dep
 }
 
 // fillConfigs gives the external configs that the services use their content.
-func (s *Server) fillConfigs(ctx context.Context, scope maru.Scope, app *maru.App, services map[string]maru.Service) error {
+func (s *Server) fillConfigs(ctx context.Context, scope maru.Scope, of string, app *maru.App, services map[string]maru.Service) error {
 	filled := maps.Clone(app.Configs)
 	for _, key := range used(services, configKeys) {
 		c := app.Configs[key]
 		if !c.External {
 			continue
 		}
-		content, err := s.externalConfig(ctx, scope, orDefault(c.Name, key))
+		content, err := s.externalConfig(ctx, scope, of, orDefault(c.Name, key))
 		if err != nil {
 			return err
 		}
@@ -138,13 +149,13 @@ func (s *Server) fillConfigs(ctx context.Context, scope maru.Scope, app *maru.Ap
 }
 
 // storeSecrets keeps the values that came along, and gives the versions that releases are to use.
-func (s *Server) storeSecrets(ctx context.Context, scope maru.Scope, app maru.App, services map[string]maru.Service, values map[string][]byte) (map[string]maru.SecretVersion, error) {
+func (s *Server) storeSecrets(ctx context.Context, scope maru.Scope, of string, app maru.App, services map[string]maru.Service, values map[string][]byte) (map[string]maru.SecretVersion, error) {
 	versions := map[string]maru.SecretVersion{}
 	for _, key := range usedSecrets(services) {
 		name := orDefault(app.Secrets[key].Name, key)
 		value, brought := values[key]
 		if !brought || app.Secrets[key].External {
-			version, err := s.secretVersion(ctx, scope, name)
+			version, err := s.secretVersion(ctx, scope, of, name)
 			if err != nil {
 				return nil, err
 			}
@@ -193,12 +204,20 @@ func usedSecrets(services map[string]maru.Service) []string {
 	return used(services, maru.Service.SecretKeys)
 }
 
-// secretVersion gives the newest version of a secret that was set before.
-func (s *Server) secretVersion(ctx context.Context, scope maru.Scope, name string) (maru.SecretVersion, error) {
+// secretVersion gives the newest version of a secret that was set before: for the environment, or for the entry
+// that it is of.
+func (s *Server) secretVersion(ctx context.Context, scope maru.Scope, of, name string) (maru.SecretVersion, error) {
 	info, err := s.deps.Secrets.Visible(ctx, scope, name)
+	if maru.KindOf(err) == maru.NotFound && of != "" {
+		shared := scope
+		shared.Environment = of
+		if info, err = s.deps.Secrets.Visible(ctx, shared, name); err == nil {
+			return maru.SecretVersion{Name: name, Version: info.Version, Environment: of}, nil
+		}
+	}
 	if maru.KindOf(err) == maru.NotFound {
-		return maru.SecretVersion{}, maru.WithHint(maru.Errorf(maru.Invalid, "secret %q has no value", name),
-			"set it first: maru secret set "+name)
+		return maru.SecretVersion{}, maru.WithHint(maru.Errorf(maru.Invalid, "secret %q has no value in %s", name, scope.Environment),
+			fmt.Sprintf("set it first: maru secret set %s --env %s", name, orDefault(of, scope.Environment)))
 	}
 	return maru.SecretVersion{Name: name, Version: info.Version}, err
 }
@@ -222,7 +241,7 @@ func (s appService) Plan(ctx context.Context, req *maruv1.PlanRequest) (*maruv1.
 		return nil, err
 	}
 	wish := maru.Deployment{Scope: scope, App: app, Services: req.Services, By: callerName(ctx), Force: req.Force}
-	if err := s.fillConfigs(ctx, scope, &wish.App, services); maru.KindOf(err) == maru.Invalid {
+	if err := s.fillConfigs(ctx, scope, "", &wish.App, services); maru.KindOf(err) == maru.Invalid {
 		problems = append(problems, problem{err: err})
 	} else if err != nil {
 		return nil, err
@@ -281,7 +300,7 @@ func (s *Server) foreseeSecret(ctx context.Context, wish *maru.Deployment, key s
 	value, brought := values[key]
 	// Who may only look must not be told whether a value is the right one.
 	if c, _ := callerOf(ctx); !brought || ref.External || !c.Role.Includes(maru.RoleDeploy) {
-		return s.secretVersion(ctx, wish.Scope, name)
+		return s.secretVersion(ctx, wish.Scope, "", name)
 	}
 	same, err := s.deps.Secrets.SecretEquals(ctx, wish.Scope, name, value)
 	if maru.KindOf(err) == maru.NotFound {
@@ -290,7 +309,7 @@ func (s *Server) foreseeSecret(ctx context.Context, wish *maru.Deployment, key s
 	if err != nil {
 		return maru.SecretVersion{}, err
 	}
-	version, err := s.secretVersion(ctx, wish.Scope, name)
+	version, err := s.secretVersion(ctx, wish.Scope, "", name)
 	if !same {
 		version.Version++
 	}

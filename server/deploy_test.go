@@ -362,7 +362,7 @@ func TestDeployRefuses(t *testing.T) {
 		"never":            {service(func(s *maru.Service) { s.Pull = "never" }), maru.NotFound, "pull_policy"},
 		"no source":        {service(func(s *maru.Service) { s.Build = &maru.Build{Context: "/x"} }), maru.Invalid, "was not sent"},
 		"privileged":       {service(func(s *maru.Service) { s.Container.Host.Privileged = true }), maru.Denied, "not granted"},
-		"external secret":  {change(func(a *maru.App) { *a = withSecret(*a, true) }), maru.Invalid, `secret "key" has no value`},
+		"external secret":  {change(func(a *maru.App) { *a = withSecret(*a, true) }), maru.Invalid, `secret "key" has no value in production`},
 		"external config":  {change(func(a *maru.App) { *a = withConfig(*a) }), maru.Invalid, `external config "motd"`},
 		"unknown services": {plainApp(), maru.NotFound, `no service "nope"`},
 	} {
@@ -464,7 +464,7 @@ func TestPlanTellsProblems(t *testing.T) {
 		}
 		says = append(says, p.Message)
 	}
-	if want := []string{"privileged was not granted", `external config "motd" does not exist`, `secret "key" has no value`}; !slices.Equal(says, want) {
+	if want := []string{"privileged was not granted", `external config "motd" does not exist`, `secret "key" has no value in production`}; !slices.Equal(says, want) {
 		t.Fatalf("problems %q", says)
 	}
 	if plan.Changes[0].Note != "its image is built" || len(r.world.pulls)+len(r.world.builds)+len(r.world.deployed) != 0 {

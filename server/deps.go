@@ -35,6 +35,10 @@ type Deps struct {
 	Processes    Processes     // optional
 	Certificates Certificates  // optional
 	Runs         Runs          // optional
+	Environments Environments  // optional
+	Repositories Repositories  // optional
+	Followed     Followed      // optional
+	Webhooks     http.Handler  // of the paths below /git/-/hooks/; optional
 	Git          http.Handler  // of the paths below /git/; optional
 	Registry     Registry      // optional
 	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
@@ -58,6 +62,8 @@ type Control interface {
 	Stop(ctx context.Context, scope maru.Scope, services []string, by string) error
 	Start(ctx context.Context, scope maru.Scope, services []string, by string) error
 	Remove(ctx context.Context, scope maru.Scope, by string) (maru.Rollout, error)
+	// Forget drops the history of an app that was removed; Conflict when it is there.
+	Forget(ctx context.Context, scope maru.Scope) error
 }
 
 // State tells what is wanted and what is.
@@ -113,6 +119,34 @@ type Runs interface {
 	Cancel(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
 	// Approve lets a run go on; Conflict for one that does not wait for it.
 	Approve(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
+}
+
+// Environments keeps those that branches have of their own.
+type Environments interface {
+	// Previews lists those of a scope, whose empty parts match all, also those that are being taken away.
+	Previews(ctx context.Context, scope maru.Scope) ([]maru.Environment, error)
+	// Leave has one taken away, with all that is in it; NotFound.
+	Leave(ctx context.Context, scope maru.Scope, why string) error
+	// Promote makes a run that deploys to the scope what the app runs in another environment.
+	Promote(ctx context.Context, scope maru.Scope, from, by string) (maru.Run, error)
+}
+
+// Repositories keeps what is set for apps' Git repositories.
+type Repositories interface {
+	// Repository tells of one; NotFound.
+	Repository(ctx context.Context, id maru.RepositoryID) (maru.Repository, error)
+	// Protect has branches that fit the pattern protected, or no more; Invalid for what is no pattern.
+	Protect(ctx context.Context, id maru.RepositoryID, pattern string, protected bool) (maru.Repository, error)
+}
+
+// Followed has repositories elsewhere followed.
+type Followed interface {
+	// Follow has one followed from now on, in the place of another; Invalid.
+	Follow(ctx context.Context, to maru.Following) (maru.Following, error)
+	// Unfollow ends that; NotFound.
+	Unfollow(ctx context.Context, id maru.RepositoryID) error
+	// Following tells how it goes; NotFound.
+	Following(ctx context.Context, id maru.RepositoryID) (maru.FollowingStatus, error)
 }
 
 // Builder makes images from source.

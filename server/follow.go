@@ -75,7 +75,8 @@ func (s *Server) follow(ctx context.Context, rollout maru.Rollout, to *report) e
 		if err := to.lost(); err != nil {
 			return err
 		}
-		if rollout.Phase.Final() {
+		to.after(rollout)
+		if rollout.Phase.Final() && !rollout.AfterRuns() {
 			return s.conclude(ctx, rollout, status.Services, to)
 		}
 	}
@@ -169,7 +170,7 @@ func failureHint(r maru.Rollout) string {
 	return fmt.Sprintf("look at its log: maru logs --release %d %s", r.Services[names[0]].To, names[0])
 }
 
-// releaseOutput tells what the release steps of a rollout print.
+// releaseOutput tells what the steps of a rollout print.
 type releaseOutput struct {
 	server  *Server
 	to      *report
@@ -177,29 +178,38 @@ type releaseOutput struct {
 	running sync.WaitGroup
 }
 
-// observe begins to read the output of each release step that has begun.
+// observe begins to read the output of each step that has begun.
 func (o *releaseOutput) observe(ctx context.Context, r maru.Rollout) {
 	for name, v := range r.Services {
-		if v.Phase != maru.Releasing || o.started[name] {
+		step := ""
+		switch {
+		case v.Phase == maru.Releasing:
+			step = "release"
+		case v.Phase == maru.Seeding:
+			step = "seed"
+		case v.After != "":
+			step = "after"
+		}
+		if step == "" || o.started[name+"."+step] {
 			continue
 		}
 		if o.started == nil {
 			o.started = map[string]bool{}
 		}
-		o.started[name] = true
+		o.started[name+"."+step] = true
 		query := maru.LogQuery{
-			Scope: r.Scope, Services: []string{name}, Release: maru.Itoa(v.To) + ".release", Follow: true, Since: r.Started,
+			Scope: r.Scope, Services: []string{name}, Release: maru.Itoa(v.To) + "." + step, Follow: true, Since: r.Started,
 		}
-		o.running.Go(func() { o.read(ctx, name, query) })
+		o.running.Go(func() { o.read(ctx, name, step, query) })
 	}
 }
 
-func (o *releaseOutput) read(ctx context.Context, service string, query maru.LogQuery) {
+func (o *releaseOutput) read(ctx context.Context, service, step string, query maru.LogQuery) {
 	for entry, err := range o.server.deps.Logs.Logs(ctx, query) {
 		if err != nil {
 			return // the step's end is told by the rollout; its output stays in the log
 		}
-		o.to.step(&maruv1.Progress{Service: service, Step: "release", State: "running", Log: entry.Line})
+		o.to.step(&maruv1.Progress{Service: service, Step: step, State: "running", Log: entry.Line})
 	}
 }
 

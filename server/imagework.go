@@ -40,6 +40,8 @@ type imageWork struct {
 	req   *maruv1.DeployRequest
 	to    *report
 
+	pinned map[string]string // by service: what runs, whatever the file says; nil: what that says
+
 	mu    sync.Mutex
 	tasks map[string]*imageTask // what is the same for several services is done once
 }
@@ -137,6 +139,9 @@ func buildersFirst(services map[string]maru.Service) []string {
 
 func (w *imageWork) one(ctx context.Context, name string, services map[string]maru.Service) (maru.Image, error) {
 	service := services[name]
+	if w.pinned != nil {
+		return w.pin(ctx, name)
+	}
 	if service.Build != nil {
 		key, err := w.buildKey(service)
 		if err != nil {
@@ -151,6 +156,19 @@ func (w *imageWork) one(ctx context.Context, name string, services map[string]ma
 		}
 	}
 	return w.once(ctx, "pull "+service.Image+" "+service.Platform, func() (maru.Image, error) { return w.pull(ctx, name, service) })
+}
+
+// pin gives the image that a service runs elsewhere.
+func (w *imageWork) pin(ctx context.Context, name string) (maru.Image, error) {
+	reference, known := w.pinned[name]
+	if !known {
+		return maru.Image{}, maru.Errorf(maru.NotFound, "it has no image where it is promoted from")
+	}
+	image, err := w.deps.Images.Image(ctx, reference)
+	if maru.KindOf(err) == maru.NotFound {
+		return image, maru.WithHint(maru.Errorf(maru.NotFound, "its image %s is not there any more", reference), "deploy it where it is promoted from, and promote it again")
+	}
+	return image, err
 }
 
 // once does what has the key one time, and gives all who ask the same result.

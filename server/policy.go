@@ -62,6 +62,15 @@ var rules = map[string]rule{
 	maruv1connect.RunServiceRetryProcedure:   {app, maru.RoleDeploy},
 	maruv1connect.RunServiceCancelProcedure:  {app, maru.RoleDeploy},
 	maruv1connect.RunServiceApproveProcedure: {app, maru.RoleDeploy},
+	maruv1connect.RunServicePromoteProcedure: {app, maru.RoleDeploy},
+
+	maruv1connect.EnvironmentServiceListProcedure:   {filter, maru.RoleRead},
+	maruv1connect.EnvironmentServiceRemoveProcedure: {app, maru.RoleDeploy},
+
+	maruv1connect.RepositoryServiceGetProcedure:      {app, maru.RoleRead},
+	maruv1connect.RepositoryServiceProtectProcedure:  {app, maru.RoleAdmin},
+	maruv1connect.RepositoryServiceFollowProcedure:   {app, maru.RoleAdmin},
+	maruv1connect.RepositoryServiceUnfollowProcedure: {app, maru.RoleAdmin},
 
 	maruv1connect.LogServiceLogsProcedure: {filter, maru.RoleRead},
 

@@ -25,6 +25,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 var files = []protoreflect.FileDescriptor{
 	maruv1.File_maru_v1_access_proto, maruv1.File_maru_v1_app_proto, maruv1.File_maru_v1_config_proto, maruv1.File_maru_v1_env_proto,
+	maruv1.File_maru_v1_environment_proto, maruv1.File_maru_v1_repository_proto,
 	maruv1.File_maru_v1_exec_proto, maruv1.File_maru_v1_image_proto, maruv1.File_maru_v1_logs_proto, maruv1.File_maru_v1_route_proto, maruv1.File_maru_v1_run_proto, maruv1.File_maru_v1_secret_proto,
 	maruv1.File_maru_v1_source_proto, maruv1.File_maru_v1_system_proto, maruv1.File_maru_v1_volume_proto,
 }

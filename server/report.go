@@ -1,6 +1,8 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,7 @@ type report struct {
 	progress func(*maruv1.Progress) error
 	status   func(*maruv1.RolloutStatus) error
 	result   func(*maruv1.DeployResult) error
+	followed map[string]maru.AfterPhase // by service: what was told of the step after the rollout
 }
 
 func (r *report) send(send func() error) {
@@ -44,6 +47,22 @@ func (r *report) rollout(s *Server, rollout maru.Rollout, services []maru.Servic
 	r.send(func() error {
 		return r.status(&maruv1.RolloutStatus{Rollout: rolloutProto(rollout), Services: s.servicesProto(services)})
 	})
+}
+
+// after tells how the steps go that follow a rollout which succeeded.
+func (r *report) after(rollout maru.Rollout) {
+	for _, name := range slices.Sorted(maps.Keys(rollout.Services)) {
+		e := rollout.Services[name]
+		if e.After == r.followed[name] {
+			continue
+		}
+		if r.followed == nil {
+			r.followed = map[string]maru.AfterPhase{}
+		}
+		r.followed[name] = e.After
+		state := map[maru.AfterPhase]string{maru.AfterRuns: "started", maru.AfterDone: "done", maru.AfterFailed: "failed"}[e.After]
+		r.step(&maruv1.Progress{Service: name, Step: "after", State: state, Message: e.AfterReason})
+	}
 }
 
 // done ends the report, and gives the error of a caller that is gone.

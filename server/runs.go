@@ -93,8 +93,35 @@ func (s runService) Approve(ctx context.Context, req *maruv1.RunServiceApproveRe
 	return &maruv1.RunServiceApproveResponse{Run: runProto(run)}, err
 }
 
+// Promote makes a run of what runs in another environment, which the caller has to be allowed to see.
+func (s runService) Promote(ctx context.Context, req *maruv1.RunServicePromoteRequest) (*maruv1.RunServicePromoteResponse, error) {
+	if s.deps.Environments == nil {
+		return nil, unsupported("promotion")
+	}
+	if err := maru.CheckName("environment", req.From); err != nil {
+		return nil, err
+	}
+	scope := fromScope(req.Scope)
+	source := scope
+	source.Environment = req.From
+	if c, _ := callerOf(ctx); !c.Scope.Covers(source) {
+		return nil, maru.WithHint(maru.Errorf(maru.Denied, "%s: limited to %s, which does not have %s", c.Name, scopeText(c.Scope), scopeText(source)),
+			"use a token for both environments")
+	}
+	run, err := s.deps.Environments.Promote(ctx, scope, req.From, callerName(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &maruv1.RunServicePromoteResponse{Run: runProto(run)}, nil
+}
+
 func runProto(r maru.Run) *maruv1.Run {
+	from := ""
+	if r.From != nil {
+		from = r.From.Environment
+	}
 	return &maruv1.Run{
+		From:  from,
 		Scope: scopeProto(r.Scope), Number: int32(r.Number), Branch: valid(r.Branch), Commit: r.Commit, Message: valid(r.Message), By: r.By,
 		Of: int32(r.Of), Phase: string(r.Phase), Reason: valid(r.Reason), Hint: valid(r.Hint), Rollout: int32(r.Rollout), Manual: r.Manual,
 		Created: timeProto(r.Created), Started: timeProto(r.Started), Ended: timeProto(r.Ended),

@@ -107,6 +107,8 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(maruv1connect.NewAppServiceHandler(appService{s}, options...))
 	mux.Handle(maruv1connect.NewRouteServiceHandler(routeService{s}, options...))
 	mux.Handle(maruv1connect.NewRunServiceHandler(runService{s}, options...))
+	mux.Handle(maruv1connect.NewEnvironmentServiceHandler(environmentService{s}, options...))
+	mux.Handle(maruv1connect.NewRepositoryServiceHandler(repositoryService{s}, options...))
 	mux.Handle(maruv1connect.NewLogServiceHandler(logService{s}, options...))
 	mux.Handle(maruv1connect.NewExecServiceHandler(execService{s}, options...))
 	mux.Handle(maruv1connect.NewPipelineServiceHandler(pipelineService{s}, options...))
@@ -124,6 +126,9 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
+// hooksPrefix begins the paths of webhooks. No repository is named so.
+const hooksPrefix = "/git/-/hooks/"
+
 // outside serves what other programs than Maru's speak, each with credentials of its own.
 func (s *Server) outside() http.Handler {
 	mux := http.NewServeMux()
@@ -132,6 +137,9 @@ func (s *Server) outside() http.Handler {
 	}
 	if s.deps.Registry != nil {
 		mux.Handle("/v2/", s.deps.Registry)
+	}
+	if s.deps.Webhooks != nil {
+		mux.Handle(hooksPrefix, s.deps.Webhooks)
 	}
 	return mux
 }

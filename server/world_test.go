@@ -186,6 +186,8 @@ func (w *world) Remove(_ context.Context, scope maru.Scope, by string) (maru.Rol
 	return w.act(scope, "remove", by)
 }
 
+func (w *world) Forget(context.Context, maru.Scope) error { return nil }
+
 // gone forgets an app, as a removal that succeeded does.
 func (w *world) gone(scope maru.Scope) {
 	w.mu.Lock()

@@ -10,10 +10,12 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/compose"
+	"github.com/marucloud/maru/delivery/follow"
 	"github.com/marucloud/maru/delivery/pipeline/workflow"
 	"github.com/marucloud/maru/delivery/registry"
 	"github.com/marucloud/maru/delivery/run"
 	"github.com/marucloud/maru/delivery/source"
+	"github.com/marucloud/maru/plan"
 	"github.com/marucloud/maru/server"
 )
 
@@ -23,16 +25,33 @@ func (c *controlPlane) newRuns(data string) (err error) {
 		return err
 	}
 	c.runs, err = run.New(run.Config{Folder: filepath.Join(data, "runs")}, c.store, c.repositories, deployer{c}, c.log)
-	return err
+	if err != nil {
+		return err
+	}
+	c.follower = follow.New(follow.Config{}, c.store, c.repositories, c.runs, c.secretOf, c.log)
+	return nil
+}
+
+// secretOf gives the value of a secret that an app sees.
+func (c *controlPlane) secretOf(ctx context.Context, scope maru.Scope, name string) ([]byte, error) {
+	info, err := c.vault.Visible(ctx, scope, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.vault.Value(ctx, scope, name, info.Version)
 }
 
 // deployer has the server deploy commits.
 type deployer struct{ plane *controlPlane }
 
-func (d deployer) Load(ctx context.Context, folder string, scope maru.Scope) (run.Loaded, error) {
-	values, err := d.plane.server.Values(ctx, scope)
+func (d deployer) Load(ctx context.Context, folder string, r maru.Run) (run.Loaded, error) {
+	scope := r.Scope
+	values, err := d.plane.server.Values(ctx, scope, entryOf(r))
 	if err != nil {
 		return run.Loaded{}, err
+	}
+	if r.Domain != "" {
+		values["MARU_DOMAIN"] = r.Domain
 	}
 	loaded, err := compose.Load(ctx, compose.Options{Dir: folder, Root: folder, Values: values, Environment: scope.Environment})
 	if err != nil {
@@ -42,11 +61,20 @@ func (d deployer) Load(ctx context.Context, folder string, scope maru.Scope) (ru
 		return run.Loaded{}, maru.WithHint(maru.Errorf(maru.Invalid, "the compose file is of the app %s, and the repository of %s", loaded.App.Name, scope.App),
 			"push to "+source.Prefix+loaded.App.Name+".git, or correct the name in the file")
 	}
-	l := run.Loaded{App: loaded.App, Secrets: loaded.SecretValues, BuildSecrets: loaded.BuildSecrets}
+	l := run.Loaded{App: placed(loaded.App, r), Secrets: loaded.SecretValues, BuildSecrets: loaded.BuildSecrets}
 	for _, warning := range loaded.Warnings {
 		l.Warnings = append(l.Warnings, warning.String())
 	}
 	return l, nil
+}
+
+// placed gives the app with its routes where the run's environment has them. Production has them where the file does.
+func placed(app maru.App, r maru.Run) maru.App {
+	domain := r.Domain
+	if r.Scope.Environment == maru.DefaultEnvironment {
+		domain = ""
+	}
+	return plan.Place(app, domain, r.Preview != nil)
 }
 
 // Verify implements [run.Deployer]. The branch decides what is deployed, so that who may push to it is trusted.
@@ -64,7 +92,48 @@ func (d deployer) Verify(ctx context.Context, r maru.Run, folder string, tell fu
 func (d deployer) Release(ctx context.Context, r maru.Run, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {
 	return d.plane.server.ReleaseCommit(ctx, server.Commit{
 		Scope: r.Scope, Name: r.Commit, Folder: folder, App: l.App, Secrets: l.Secrets, BuildSecrets: l.BuildSecrets, By: r.By, Message: r.Message,
+		Of: entryOf(r), Seed: r.Preview != nil && r.Preview.Clone == "", Images: imagesOf(r),
 	}, tell)
+}
+
+// entryOf is the environments entry whose values and secrets a run's environment sees beside its own.
+func entryOf(r maru.Run) string {
+	if r.Preview == nil {
+		return ""
+	}
+	return r.Preview.Of
+}
+
+// imagesOf are the images that a run does not choose.
+func imagesOf(r maru.Run) map[string]string {
+	if r.From == nil {
+		return nil
+	}
+	return r.From.Images
+}
+
+func (d deployer) Presence(ctx context.Context, scope maru.Scope) (run.Presence, error) {
+	deployed, volumes, err := d.plane.server.Present(ctx, scope)
+	switch {
+	case deployed:
+		return run.Deployed, err
+	case volumes:
+		return run.Volumes, err
+	}
+	return run.Absent, err
+}
+
+func (d deployer) Begin(ctx context.Context, scope maru.Scope, clone string) error {
+	return d.plane.server.BeginWith(ctx, scope, clone)
+}
+
+func (d deployer) Remove(ctx context.Context, scope maru.Scope) error {
+	return d.plane.server.RemoveEnvironment(ctx, scope)
+}
+
+func (d deployer) Serving(ctx context.Context, scope maru.Scope) (run.Serving, error) {
+	s, err := d.plane.server.Serving(ctx, scope)
+	return run.Serving(s), err
 }
 
 func (d deployer) Follow(ctx context.Context, r maru.Run, rollout int, tell func(maru.RunLogLine)) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/marucloud/maru/access/token"
 	"github.com/marucloud/maru/control"
 	"github.com/marucloud/maru/delivery/build"
+	"github.com/marucloud/maru/delivery/follow"
 	"github.com/marucloud/maru/delivery/pipeline/machine/container"
 	"github.com/marucloud/maru/delivery/registry"
 	"github.com/marucloud/maru/delivery/run"
@@ -61,6 +62,8 @@ type controlPlane struct {
 	registry     *registry.Handler
 	tokens       *token.Tokens
 	runs         *run.Runs
+	follower     *follow.Follower
+	vault        *secrets.Vault
 	control      *control.Controller
 	pipelines    *pipelines
 	server       *server.Server
@@ -108,7 +111,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		return nil, err
 	}
 	c.certificates = &certificates{Vault: certificate.New(c.store, c.box), store: c.store, authority: c.authority}
-	vault := secrets.NewVault(c.store, c.box)
+	c.vault = secrets.NewVault(c.store, c.box)
 	c.publisher = stream.NewPublisher(stream.PublisherConfig{Report: c.tellProblems(ctx), Evidence: func(e maru.Evidence) { c.control.Evidence(e) }, Drained: func(instance string) {
 		go func() {
 			if err := c.engine.Drained(ctx, instance); err != nil && ctx.Err() == nil {
@@ -119,7 +122,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if err := c.newACME(p); err != nil {
 		return nil, err
 	}
-	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: vault.Value}, c.store, appEngine{c.engine}, c.publisher, c.log)
+	c.control, err = control.New(control.Config{Ranges: ranges, Secrets: c.vault.Value}, c.store, appEngine{c.engine}, c.publisher, c.log)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +130,8 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		return nil, err
 	}
 	c.tokens = token.New(c.store)
-	c.git = source.NewHandler(c.repositories, c.tokens, c.runs)
 	c.registry = registry.New(registry.Config{Hosts: p.registryHosts(), Tags: p.keepTags}, c.engine, c.tokens, c.control, c.log)
+	c.git = source.NewHandler(c.repositories, c.tokens, follow.Gate{Receiver: c.runs, Follower: c.follower})
 	labels, err := p.jobLabels()
 	if err != nil {
 		return nil, err
@@ -139,14 +142,18 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines,
-		Tokens: c.tokens, Grants: grant.New(c.store), Secrets: vault,
+		Tokens: c.tokens, Grants: grant.New(c.store), Secrets: c.vault,
 		Processes:    processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
 		Backups:      backups{c.backups(data)},
 		Certificates: c.certificates,
 		Authority:    c.authority.RootPEM,
 		Runs:         c.runs,
+		Environments: c.runs,
+		Repositories: c.runs,
 		Git:          c.git,
 		Registry:     c.registry,
+		Followed:     c.follower,
+		Webhooks:     c.follower,
 	}, c.log)
 	return c, err
 }
@@ -206,6 +213,7 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return c.repositories.Run(ctx) })
 	group.Go(func() error { return c.runs.Run(ctx) })
 	group.Go(func() error { return c.registry.Run(ctx) })
+	group.Go(func() error { return c.follower.Run(ctx) })
 	group.Go(func() error { return c.pipelines.sweep(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	if c.certificates.acme != nil {

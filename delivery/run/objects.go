@@ -13,6 +13,8 @@ const (
 	kindRun        = "run"        // SCOPE/NUMBER: maru.Run
 	kindRepository = "repository" // PROJECT/APP: repository
 	kindPush       = "push"       // PROJECT/APP/ID: maru.Push that was admitted and not concluded
+	kindPreview    = "preview"    // SCOPE: maru.Environment of one branch
+	kindLeaving    = "leaving"    // SCOPE: maru.Environment that is being taken away
 )
 
 // repository is what is known of a repository.
@@ -22,6 +24,8 @@ type repository struct {
 	// Environments are those of the compose file in the commit Of, the newest of the default branch that could be read.
 	Environments map[string]maru.EnvironmentPolicy `json:"environments,omitempty"`
 	Of           string                            `json:"of,omitempty"`
+	// Protected are patterns of branches that can't be rewound or deleted, as set on the server.
+	Protected []string `json:"protected,omitempty"`
 }
 
 // ended is the event that a run is over.
@@ -42,6 +46,10 @@ func ended(run maru.Run) maru.Change {
 func runKey(scope maru.Scope, number int) maru.Key {
 	return maru.Key{Kind: kindRun, Name: fmt.Sprintf("%s/%09d", scope, number)}
 }
+
+func previewKey(scope maru.Scope) maru.Key { return maru.Key{Kind: kindPreview, Name: scope.String()} }
+
+func leavingKey(scope maru.Scope) maru.Key { return maru.Key{Kind: kindLeaving, Name: scope.String()} }
 
 func repositoryKey(id maru.RepositoryID) maru.Key {
 	return maru.Key{Kind: kindRepository, Name: id.String()}
@@ -74,19 +82,24 @@ func decode[T any](o maru.Object) (T, maru.Revision, error) {
 
 // list gives the runs whose names begin with the prefix, by scope, oldest first.
 func (r *Runs) list(ctx context.Context, prefix string) ([]maru.Run, error) {
-	objects, _, err := r.store.List(ctx, kindRun, prefix)
+	return all[maru.Run](ctx, r.store, kindRun, prefix)
+}
+
+// all gives the objects of a kind whose names begin with the prefix, by name.
+func all[T any](ctx context.Context, store maru.Store, kind, prefix string) ([]T, error) {
+	objects, _, err := store.List(ctx, kind, prefix)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]maru.Run, 0, len(objects))
+	values := make([]T, 0, len(objects))
 	for _, o := range objects {
-		run, _, err := decode[maru.Run](o)
+		v, _, err := decode[T](o)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, run)
+		values = append(values, v)
 	}
-	return all, nil
+	return values, nil
 }
 
 // get gives a run; NotFound.

@@ -136,7 +136,10 @@ func (r *Runs) Retry(ctx context.Context, scope maru.Scope, number int, by strin
 			return old, maru.WithHint(maru.Errorf(maru.Conflict, "run %d is not over: it is %s", old.Number, old.Phase), "cancel it first, or let it end")
 		}
 		c := recording{Runs: r}
-		run := maru.Run{Scope: scope, Branch: old.Branch, Commit: old.Commit, Message: old.Message, By: by, Of: old.Number, Manual: old.Manual}
+		run := maru.Run{Scope: scope, Branch: old.Branch, Commit: old.Commit, Message: old.Message, By: by, Of: old.Number, Manual: old.Manual, Domain: old.Domain, Preview: old.Preview, From: old.From}
+		if err := c.again(ctx, run); err != nil {
+			return old, err
+		}
 		if err := c.add(ctx, run, map[maru.Scope]int{}); err != nil {
 			return old, err
 		}
@@ -150,6 +153,27 @@ func (r *Runs) Retry(ctx context.Context, scope maru.Scope, number int, by strin
 		r.more()
 		return c.runs[0], err
 	}
+}
+
+// again keeps the environment of a run that is tried again for longer.
+func (c *recording) again(ctx context.Context, run maru.Run) error {
+	if run.Preview == nil {
+		return nil
+	}
+	e, revision, err := load[maru.Environment](ctx, c.store, previewKey(run.Scope))
+	if err != nil {
+		return err
+	}
+	if revision == 0 {
+		return maru.WithHint(maru.Errorf(maru.Conflict, "%s is being taken away", run.Scope.Environment), "push its branch again, with another commit")
+	}
+	now := time.Now().UTC()
+	if !e.Expires.IsZero() {
+		e.Expires = now.Add(e.Expires.Sub(e.Used))
+	}
+	e.Used = now
+	c.changes = append(c.changes, maru.Change{Key: previewKey(run.Scope), Expect: revision, Data: maru.Raw(e)})
+	return nil
 }
 
 // Approve lets a run go on that waits for it; number 0: the newest.

@@ -70,25 +70,47 @@ func (r *Runs) Admit(ctx context.Context, push maru.Push) (protected []string, e
 		if !ok {
 			continue
 		}
-		if plan.Protected(branch, standard, known.Environments) {
+		if plan.Protected(branch, standard, known.Environments, known.Protected) {
 			protected = append(protected, u.Ref)
 		}
-		environment := w.environment
-		if environment == "" {
-			environment, _ = plan.Deploys(branch, standard, known.Environments)
+		target, _, err := r.target(ctx, push.Repository, w, branch, standard, known)
+		if err != nil {
+			return nil, err
 		}
-		if environment != "" && !push.By.Scope.Covers(push.Repository.In(environment)) {
-			return nil, maru.WithHint(maru.Errorf(maru.Denied, "the token %s may not deploy to %s, where %s goes", push.By.Name, environment, branch),
-				"use a token for "+environment+", or push another branch")
+		if !mayDeploy(push, target) {
+			return nil, maru.WithHint(maru.Errorf(maru.Denied, "the token %s may not deploy to %s, where %s goes", push.By.Name, target.Environment, branch),
+				"use a token for "+target.Of+", or push another branch")
+		}
+		if branch == standard && !push.By.Scope.Covers(push.Repository.In(maru.DefaultEnvironment)) {
+			return nil, maru.WithHint(maru.Errorf(maru.Denied, "the token %s may not move %s, which says what goes where", push.By.Name, branch),
+				"use a token for "+maru.DefaultEnvironment+", or push another branch")
 		}
 	}
 	changes := []maru.Change{{Key: pushKey(push.Repository, push.ID), Data: maru.Raw(push), Expect: maru.Any}}
 	if len(branches) == 0 && len(known.Seen) > 0 {
 		// The repository is another one, as after a restore: nothing of it was seen.
-		changes = append(changes, maru.Change{Key: repositoryKey(push.Repository), Data: maru.Raw(repository{Environments: known.Environments, Of: known.Of}), Expect: revision})
+		changes = append(changes, maru.Change{Key: repositoryKey(push.Repository), Data: maru.Raw(repository{Environments: known.Environments, Of: known.Of, Protected: known.Protected}), Expect: revision})
 	}
 	_, err = r.store.Commit(ctx, changes...)
 	return protected, err
+}
+
+// target tells where a branch is deployed: where the options of its push say, or the file on the default branch.
+// What an environment of one branch is called may be wished for as well; it is given too.
+func (r *Runs) target(ctx context.Context, id maru.RepositoryID, w wish, branch, standard string, known repository) (plan.Target, maru.Environment, error) {
+	if w.environment == "" {
+		return plan.Deploys(branch, standard, known.Environments), maru.Environment{}, nil
+	}
+	e, revision, err := load[maru.Environment](ctx, r.store, previewKey(id.In(w.environment)))
+	if err != nil || revision == 0 {
+		return plan.Entry(w.environment, known.Environments), maru.Environment{}, err
+	}
+	return plan.Target{Environment: w.environment, Of: e.Of, Preview: true, Policy: known.Environments[e.Of], Domain: e.Domain}, e, nil
+}
+
+// mayDeploy tells whether a push may be deployed to its target. A token for an entry is one for its previews.
+func mayDeploy(push maru.Push, t plan.Target) bool {
+	return t.Environment == "" || push.By.Scope.Covers(push.Repository.In(t.Environment)) || t.Preview && push.By.Scope.Covers(push.Repository.In(t.Of))
 }
 
 // defaultBranch gives the default branch, which in a repository without any is yet to be chosen.
@@ -206,7 +228,7 @@ func (r *Runs) readPolicy(ctx context.Context, id maru.RepositoryID, commit stri
 		return
 	}
 	defer checkout.Close()
-	loaded, err := r.deployer.Load(ctx, checkout.Dir, id.In(maru.DefaultEnvironment))
+	loaded, err := r.deployer.Load(ctx, checkout.Dir, maru.Run{Scope: id.In(maru.DefaultEnvironment)})
 	if err != nil {
 		return
 	}
@@ -226,6 +248,7 @@ type recording struct {
 	superseded []maru.Run
 	told       []string
 	changes    []maru.Change
+	previews   map[string]int // by entry: made in this commit
 }
 
 func (c *recording) decide(ctx context.Context) error {
@@ -241,6 +264,9 @@ func (c *recording) decide(ctx context.Context) error {
 		}
 		if u.New == "" {
 			delete(c.known.Seen, branch)
+			if err := c.gone(ctx, branch); err != nil {
+				return err
+			}
 			continue
 		}
 		if c.known.Seen[branch] == u.New {
@@ -256,26 +282,46 @@ func (c *recording) decide(ctx context.Context) error {
 
 // branch decides what follows from a commit on a branch.
 func (c *recording) branch(ctx context.Context, branch, commit string, numbers map[maru.Scope]int) error {
-	environment, manual := plan.Deploys(branch, c.standard, c.known.Environments)
-	if c.wish.environment != "" {
-		environment, manual = c.wish.environment, c.known.Environments[c.wish.environment].Deploy == "manual"
+	target, wished, err := c.target(ctx, c.push.Repository, c.wish, branch, c.standard, c.known)
+	if err != nil {
+		return err
 	}
-	scope := c.push.Repository.In(environment)
+	scope := c.push.Repository.In(target.Environment)
 	switch {
 	case numbers[scope] > 0:
-		c.told = append(c.told, fmt.Sprintf("%s is kept, but not deployed: another branch of this push goes to %s", branch, environment))
+		c.told = append(c.told, fmt.Sprintf("%s is kept, but not deployed: another branch of this push goes to %s", branch, target.Environment))
 		return nil
 	case c.wish.skip:
 		c.told = append(c.told, branch+" is kept, and nothing follows from it, as -o skip says")
 		return nil
-	case environment == "":
+	case target.Environment == "":
 		c.told = append(c.told, fmt.Sprintf("%s is kept. It is deployed nowhere: x-maru.environments in the compose file on %s says which branches are", branch, c.standard))
 		return nil
-	case !c.push.By.Scope.Covers(scope):
-		c.told = append(c.told, fmt.Sprintf("%s is kept, but not deployed: the token %s may not deploy to %s", branch, c.push.By.Name, environment))
+	case !mayDeploy(c.push, target):
+		c.told = append(c.told, fmt.Sprintf("%s is kept, but not deployed: the token %s may not deploy to %s", branch, c.push.By.Name, target.Environment))
 		return nil
 	}
-	run := maru.Run{Scope: scope, Branch: branch, Commit: commit, Message: c.repositories.Subject(ctx, c.push.Repository, commit), By: c.push.By.Name, Manual: manual}
+	run := maru.Run{
+		Scope: scope, Branch: branch, Commit: commit, Message: c.repositories.Subject(ctx, c.push.Repository, commit), By: c.push.By.Name,
+		Manual: target.Manual(), Domain: target.Domain,
+	}
+	if target.Preview {
+		owner := branch
+		if wished.Branch != "" {
+			owner = wished.Branch
+		}
+		refused, err := c.use(ctx, scope, owner, target)
+		if err != nil {
+			return err
+		}
+		if refused != "" {
+			c.told = append(c.told, fmt.Sprintf("%s is kept, but not deployed: %s", branch, refused))
+			return nil
+		}
+		run.Preview = &maru.Preview{Of: target.Of, Clone: target.Clone(c.known.Environments)}
+	} else if err := c.settle(ctx, scope); err != nil {
+		return err
+	}
 	return c.add(ctx, run, numbers)
 }
 

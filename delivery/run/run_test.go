@@ -34,6 +34,10 @@ type world struct {
 	release  func(ctx context.Context, run maru.Run) error
 	follow   func(ctx context.Context, run maru.Run) error
 	load     error
+	present  map[maru.Scope]Presence
+	acts     []string // what was done to environments
+	removing func() error
+	serving  Serving
 	verify   error
 }
 
@@ -60,7 +64,7 @@ func (w *world) Subject(_ context.Context, _ maru.RepositoryID, commit string) s
 	return "subject of " + commit
 }
 
-func (w *world) Load(context.Context, string, maru.Scope) (Loaded, error) {
+func (w *world) Load(context.Context, string, maru.Run) (Loaded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return Loaded{App: maru.App{Name: "shop", Environments: w.policy}}, w.load
@@ -90,7 +94,43 @@ func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, t
 	}
 	w.deployed = append(w.deployed, run.Commit)
 	w.rollouts++
+	w.present[run.Scope] = Deployed
 	return w.rollouts, nil
+}
+
+func (w *world) Presence(_ context.Context, scope maru.Scope) (Presence, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.present[scope], nil
+}
+
+func (w *world) Begin(_ context.Context, scope maru.Scope, clone string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.acts = append(w.acts, strings.TrimSpace("begin "+scope.Environment+" "+clone))
+	return nil
+}
+
+func (w *world) Remove(_ context.Context, scope maru.Scope) error {
+	w.mu.Lock()
+	removing := w.removing
+	w.mu.Unlock()
+	if removing != nil {
+		if err := removing(); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.present, scope)
+	w.acts = append(w.acts, "remove "+scope.Environment)
+	return nil
+}
+
+func (w *world) Serving(context.Context, maru.Scope) (Serving, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.serving, nil
 }
 
 func (w *world) Follow(ctx context.Context, run maru.Run, _ int, tell func(maru.RunLogLine)) error {
@@ -116,7 +156,7 @@ type rig struct {
 }
 
 func begin(t *testing.T) *rig {
-	r := &rig{t: t, world: &world{branches: map[string]string{}, standard: "main"}, store: memory.New(), folder: t.TempDir()}
+	r := &rig{t: t, world: &world{branches: map[string]string{}, standard: "main", present: map[maru.Scope]Presence{}}, store: memory.New(), folder: t.TempDir()}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
@@ -156,6 +196,9 @@ func (r *rig) move(branch, commit string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.branches[branch] = commit
+	if commit == "" {
+		delete(r.branches, branch)
+	}
 }
 
 // push gives what somebody who pushes sees, and how that ends.

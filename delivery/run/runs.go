@@ -58,8 +58,8 @@ type Loaded struct {
 
 // Deployer reads compose files and deploys. Its methods end with ctx, and may be called again after they did.
 type Deployer interface {
-	// Load reads the compose file in a folder, and no file that is not below it.
-	Load(ctx context.Context, folder string, scope maru.Scope) (Loaded, error)
+	// Load reads the compose file in a folder for a run, and no file that is not below it.
+	Load(ctx context.Context, folder string, run maru.Run) (Loaded, error)
 	// Verify runs the workflows of the commit in a folder that a push to the run's branch starts; why the commit
 	// is not to be deployed is its error.
 	Verify(ctx context.Context, run maru.Run, folder string, tell func(maru.RunLogLine)) error
@@ -68,6 +68,15 @@ type Deployer interface {
 	Release(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)
 	// Follow tells how a rollout goes until it ended well; an error of kind RolledBack: what ran before runs again.
 	Follow(ctx context.Context, run maru.Run, rollout int, tell func(maru.RunLogLine)) error
+	// Presence tells what of an app is there in an environment.
+	Presence(ctx context.Context, scope maru.Scope) (Presence, error)
+	// Begin takes the volumes away of an app that is not deployed, and makes them anew as copies of those that the
+	// app has in another environment; "": none.
+	Begin(ctx context.Context, scope maru.Scope, clone string) error
+	// Serving tells what an app runs; Conflict while that changes.
+	Serving(ctx context.Context, scope maru.Scope) (Serving, error)
+	// Remove takes away all that an app has in an environment: services, volumes, history, values, configs, secrets.
+	Remove(ctx context.Context, scope maru.Scope) error
 }
 
 // Runs keeps runs and carries them out. It is safe for concurrent use.
@@ -87,9 +96,9 @@ type Runs struct {
 	working map[maru.Scope]*work
 }
 
-// work is the run of a scope that is carried out.
+// work is what is being done in a scope.
 type work struct {
-	number int
+	number int // of the run that is carried out; 0: the environment is taken away
 	cancel context.CancelCauseFunc
 }
 
@@ -115,18 +124,29 @@ func (r *Runs) Run(ctx context.Context) error {
 	defer r.close(errRestarting)
 	var workers sync.WaitGroup
 	defer workers.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		if err := r.begin(ctx, &workers); err != nil && ctx.Err() == nil {
+		next, err := r.expire(ctx, time.Now())
+		if err == nil {
+			err = r.begin(ctx, &workers)
+		}
+		if err != nil && ctx.Err() == nil {
 			r.log.Error("runs can't be read; trying again", "error", err)
 			if !pause(ctx, time.Second) {
 				return nil
 			}
 			continue
 		}
+		timer.Stop()
+		if !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.wake:
+		case <-timer.C:
 		}
 	}
 }
@@ -151,30 +171,46 @@ func (r *Runs) more() {
 	}
 }
 
-// begin starts a worker for each scope that has something to do and none at work.
+// begin starts a worker for each scope that has something to do and none at work. Where an environment is being
+// taken away nothing else goes on.
 func (r *Runs) begin(ctx context.Context, workers *sync.WaitGroup) error {
 	waiting, err := r.next(ctx)
 	if err != nil {
 		return err
 	}
+	leaving, err := all[maru.Environment](ctx, r.store, kindLeaving, "")
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, run := range waiting {
-		if r.working[run.Scope] != nil || len(r.working) >= r.cfg.Parallel {
-			continue
+	for _, e := range leaving {
+		if w := r.working[e.Scope]; w == nil {
+			r.work(ctx, workers, e.Scope, 0, func(ctx context.Context) { r.takeAway(ctx, e) })
+		} else if w.number != 0 {
+			w.cancel(errCancelled)
 		}
-		working, cancel := context.WithCancelCause(ctx)
-		r.working[run.Scope] = &work{run.Number, cancel}
-		workers.Go(func() {
-			r.carryOut(working, run)
-			cancel(nil)
-			r.mu.Lock()
-			delete(r.working, run.Scope)
-			r.mu.Unlock()
-			r.more()
-		})
+	}
+	for _, run := range waiting {
+		if r.working[run.Scope] == nil && len(r.working) < r.cfg.Parallel {
+			r.work(ctx, workers, run.Scope, run.Number, func(ctx context.Context) { r.carryOut(ctx, run) })
+		}
 	}
 	return nil
+}
+
+// work does something in a scope, where nothing else is done meanwhile. The caller holds the lock.
+func (r *Runs) work(ctx context.Context, workers *sync.WaitGroup, scope maru.Scope, number int, do func(context.Context)) {
+	working, cancel := context.WithCancelCause(ctx)
+	r.working[scope] = &work{number, cancel}
+	workers.Go(func() {
+		do(working)
+		cancel(nil)
+		r.mu.Lock()
+		delete(r.working, scope)
+		r.mu.Unlock()
+		r.more()
+	})
 }
 
 // next gives, for each scope, the run to carry out: one that was begun, else the newest that is queued.

@@ -88,18 +88,25 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 	for _, note := range checkout.Notes {
 		say("note: %s", note)
 	}
-	loaded, err := r.deployer.Load(ctx, checkout.Dir, run.Scope)
+	loaded, err := r.deployer.Load(ctx, checkout.Dir, *run)
 	if err != nil {
 		return 0, err
 	}
 	for _, warning := range loaded.Warnings {
 		say("warning: %s", warning)
 	}
-	if err := r.deployer.Verify(ctx, *run, checkout.Dir, log.add); err != nil {
+	if run.From != nil {
+		say("the images are those of rollout %d in %s", run.From.Rollout, run.From.Environment)
+	} else if err := r.deployer.Verify(ctx, *run, checkout.Dir, log.add); err != nil {
 		return 0, err
 	}
 	if err := r.enter(ctx, run, maru.RunBuilding, func(*maru.Run) {}); err != nil {
 		return 0, err
+	}
+	if run.Preview != nil {
+		if err := r.ready(ctx, *run, say); err != nil {
+			return 0, err
+		}
 	}
 	return r.deployer.Release(ctx, *run, checkout.Dir, loaded, log.add)
 }

@@ -26,6 +26,7 @@ func (s *Repositories) settings() []string {
 		"receive.advertisePushOptions=true",
 		"receive.denyDeleteCurrent=refuse",
 		"uploadpack.allowFilter=true",
+		"transfer.hideRefs=refs/maru",
 		"gc.autoDetach=false",
 		"pack.threads=1",
 		"pack.windowMemory=64m",

@@ -303,7 +303,10 @@ type ServiceRollout struct {
 	// held is why it does not go to its next step by itself, if that has lasted.
 	Held string `protobuf:"bytes,8,opt,name=held,proto3" json:"held,omitempty"`
 	// verdict is what the judge says of the release.
-	Verdict       *Verdict `protobuf:"bytes,9,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Verdict *Verdict `protobuf:"bytes,9,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// after is how far the step is that follows the rollout's success: running, done or failed; empty: there is none.
+	After         string `protobuf:"bytes,10,opt,name=after,proto3" json:"after,omitempty"`
+	AfterReason   string `protobuf:"bytes,11,opt,name=after_reason,json=afterReason,proto3" json:"after_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -399,6 +402,20 @@ func (x *ServiceRollout) GetVerdict() *Verdict {
 		return x.Verdict
 	}
 	return nil
+}
+
+func (x *ServiceRollout) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ServiceRollout) GetAfterReason() string {
+	if x != nil {
+		return x.AfterReason
+	}
+	return ""
 }
 
 // Verdict is what a judge says of a new release beside the old one.
@@ -1164,7 +1181,7 @@ const file_maru_v1_common_proto_rawDesc = "" +
 	"\x06paused\x18\f \x01(\bR\x06paused\x1aT\n" +
 	"\rServicesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05value\x18\x02 \x01(\v2\x17.maru.v1.ServiceRolloutR\x05value:\x028\x01\"\x9e\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.maru.v1.ServiceRolloutR\x05value:\x028\x01\"\xd7\x02\n" +
 	"\x0eServiceRollout\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x05R\x02to\x12\x14\n" +
@@ -1174,7 +1191,10 @@ const file_maru_v1_common_proto_rawDesc = "" +
 	"\x04step\x18\x06 \x01(\x05R\x04step\x124\n" +
 	"\astepped\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\astepped\x12\x12\n" +
 	"\x04held\x18\b \x01(\tR\x04held\x12*\n" +
-	"\averdict\x18\t \x01(\v2\x10.maru.v1.VerdictR\averdict\"\x97\x01\n" +
+	"\averdict\x18\t \x01(\v2\x10.maru.v1.VerdictR\averdict\x12\x14\n" +
+	"\x05after\x18\n" +
+	" \x01(\tR\x05after\x12!\n" +
+	"\fafter_reason\x18\v \x01(\tR\vafterReason\"\x97\x01\n" +
 	"\aVerdict\x12\x18\n" +
 	"\aoutcome\x18\x01 \x01(\tR\aoutcome\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x18\n" +

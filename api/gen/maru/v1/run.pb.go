@@ -45,9 +45,11 @@ type Run struct {
 	Started *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=started,proto3" json:"started,omitempty"`
 	Ended   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ended,proto3" json:"ended,omitempty"`
 	// manual says that it waits, or waited, for approval.
-	Manual        bool                   `protobuf:"varint,15,opt,name=manual,proto3" json:"manual,omitempty"`
-	Approved      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=approved,proto3" json:"approved,omitempty"`
-	ApprovedBy    string                 `protobuf:"bytes,17,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
+	Manual     bool                   `protobuf:"varint,15,opt,name=manual,proto3" json:"manual,omitempty"`
+	Approved   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=approved,proto3" json:"approved,omitempty"`
+	ApprovedBy string                 `protobuf:"bytes,17,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
+	// from is the environment that it promotes from; empty: its images are those of its commit.
+	From          string `protobuf:"bytes,18,opt,name=from,proto3" json:"from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -197,6 +199,13 @@ func (x *Run) GetApproved() *timestamppb.Timestamp {
 func (x *Run) GetApprovedBy() string {
 	if x != nil {
 		return x.ApprovedBy
+	}
+	return ""
+}
+
+func (x *Run) GetFrom() string {
+	if x != nil {
+		return x.From
 	}
 	return ""
 }
@@ -668,6 +677,103 @@ func (x *RunServiceCancelResponse) GetRun() *Run {
 	return nil
 }
 
+type RunServicePromoteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// from is the environment whose images are taken; the caller must be allowed to see it.
+	From          string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunServicePromoteRequest) Reset() {
+	*x = RunServicePromoteRequest{}
+	mi := &file_maru_v1_run_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunServicePromoteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunServicePromoteRequest) ProtoMessage() {}
+
+func (x *RunServicePromoteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_run_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunServicePromoteRequest.ProtoReflect.Descriptor instead.
+func (*RunServicePromoteRequest) Descriptor() ([]byte, []int) {
+	return file_maru_v1_run_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RunServicePromoteRequest) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *RunServicePromoteRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+type RunServicePromoteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunServicePromoteResponse) Reset() {
+	*x = RunServicePromoteResponse{}
+	mi := &file_maru_v1_run_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunServicePromoteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunServicePromoteResponse) ProtoMessage() {}
+
+func (x *RunServicePromoteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_run_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunServicePromoteResponse.ProtoReflect.Descriptor instead.
+func (*RunServicePromoteResponse) Descriptor() ([]byte, []int) {
+	return file_maru_v1_run_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RunServicePromoteResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
 type RunServiceApproveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
@@ -679,7 +785,7 @@ type RunServiceApproveRequest struct {
 
 func (x *RunServiceApproveRequest) Reset() {
 	*x = RunServiceApproveRequest{}
-	mi := &file_maru_v1_run_proto_msgTypes[10]
+	mi := &file_maru_v1_run_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +797,7 @@ func (x *RunServiceApproveRequest) String() string {
 func (*RunServiceApproveRequest) ProtoMessage() {}
 
 func (x *RunServiceApproveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_run_proto_msgTypes[10]
+	mi := &file_maru_v1_run_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +810,7 @@ func (x *RunServiceApproveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunServiceApproveRequest.ProtoReflect.Descriptor instead.
 func (*RunServiceApproveRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_run_proto_rawDescGZIP(), []int{10}
+	return file_maru_v1_run_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunServiceApproveRequest) GetScope() *Scope {
@@ -730,7 +836,7 @@ type RunServiceApproveResponse struct {
 
 func (x *RunServiceApproveResponse) Reset() {
 	*x = RunServiceApproveResponse{}
-	mi := &file_maru_v1_run_proto_msgTypes[11]
+	mi := &file_maru_v1_run_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +848,7 @@ func (x *RunServiceApproveResponse) String() string {
 func (*RunServiceApproveResponse) ProtoMessage() {}
 
 func (x *RunServiceApproveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_run_proto_msgTypes[11]
+	mi := &file_maru_v1_run_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +861,7 @@ func (x *RunServiceApproveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunServiceApproveResponse.ProtoReflect.Descriptor instead.
 func (*RunServiceApproveResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_run_proto_rawDescGZIP(), []int{11}
+	return file_maru_v1_run_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RunServiceApproveResponse) GetRun() *Run {
@@ -769,7 +875,7 @@ var File_maru_v1_run_proto protoreflect.FileDescriptor
 
 const file_maru_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\x98\x04\n" +
+	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xac\x04\n" +
 	"\x03Run\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x16\n" +
@@ -789,7 +895,8 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\x06manual\x18\x0f \x01(\bR\x06manual\x126\n" +
 	"\bapproved\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bapproved\x12\x1f\n" +
 	"\vapproved_by\x18\x11 \x01(\tR\n" +
-	"approvedBy\"\x82\x01\n" +
+	"approvedBy\x12\x12\n" +
+	"\x04from\x18\x12 \x01(\tR\x04from\"\x82\x01\n" +
 	"\n" +
 	"RunLogLine\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -816,19 +923,25 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\":\n" +
 	"\x18RunServiceCancelResponse\x12\x1e\n" +
+	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run\"T\n" +
+	"\x18RunServicePromoteRequest\x12$\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\";\n" +
+	"\x19RunServicePromoteResponse\x12\x1e\n" +
 	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run\"X\n" +
 	"\x18RunServiceApproveRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\";\n" +
 	"\x19RunServiceApproveResponse\x12\x1e\n" +
-	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run2\x8d\x03\n" +
+	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run2\xdf\x03\n" +
 	"\n" +
 	"RunService\x12G\n" +
 	"\x04List\x12\x1e.maru.v1.RunServiceListRequest\x1a\x1f.maru.v1.RunServiceListResponse\x12I\n" +
 	"\x04Logs\x12\x1e.maru.v1.RunServiceLogsRequest\x1a\x1f.maru.v1.RunServiceLogsResponse0\x01\x12J\n" +
 	"\x05Retry\x12\x1f.maru.v1.RunServiceRetryRequest\x1a .maru.v1.RunServiceRetryResponse\x12M\n" +
 	"\x06Cancel\x12 .maru.v1.RunServiceCancelRequest\x1a!.maru.v1.RunServiceCancelResponse\x12P\n" +
-	"\aApprove\x12!.maru.v1.RunServiceApproveRequest\x1a\".maru.v1.RunServiceApproveResponseB\x86\x01\n" +
+	"\aApprove\x12!.maru.v1.RunServiceApproveRequest\x1a\".maru.v1.RunServiceApproveResponse\x12P\n" +
+	"\aPromote\x12!.maru.v1.RunServicePromoteRequest\x1a\".maru.v1.RunServicePromoteResponseB\x86\x01\n" +
 	"\vcom.maru.v1B\bRunProtoP\x01Z0github.com/marucloud/maru/api/gen/maru/v1;maruv1\xa2\x02\x03MXX\xaa\x02\aMaru.V1\xca\x02\aMaru\\V1\xe2\x02\x13Maru\\V1\\GPBMetadata\xea\x02\bMaru::V1b\x06proto3"
 
 var (
@@ -843,7 +956,7 @@ func file_maru_v1_run_proto_rawDescGZIP() []byte {
 	return file_maru_v1_run_proto_rawDescData
 }
 
-var file_maru_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_maru_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_maru_v1_run_proto_goTypes = []any{
 	(*Run)(nil),                       // 0: maru.v1.Run
 	(*RunLogLine)(nil),                // 1: maru.v1.RunLogLine
@@ -855,44 +968,50 @@ var file_maru_v1_run_proto_goTypes = []any{
 	(*RunServiceRetryResponse)(nil),   // 7: maru.v1.RunServiceRetryResponse
 	(*RunServiceCancelRequest)(nil),   // 8: maru.v1.RunServiceCancelRequest
 	(*RunServiceCancelResponse)(nil),  // 9: maru.v1.RunServiceCancelResponse
-	(*RunServiceApproveRequest)(nil),  // 10: maru.v1.RunServiceApproveRequest
-	(*RunServiceApproveResponse)(nil), // 11: maru.v1.RunServiceApproveResponse
-	(*Scope)(nil),                     // 12: maru.v1.Scope
-	(*timestamppb.Timestamp)(nil),     // 13: google.protobuf.Timestamp
+	(*RunServicePromoteRequest)(nil),  // 10: maru.v1.RunServicePromoteRequest
+	(*RunServicePromoteResponse)(nil), // 11: maru.v1.RunServicePromoteResponse
+	(*RunServiceApproveRequest)(nil),  // 12: maru.v1.RunServiceApproveRequest
+	(*RunServiceApproveResponse)(nil), // 13: maru.v1.RunServiceApproveResponse
+	(*Scope)(nil),                     // 14: maru.v1.Scope
+	(*timestamppb.Timestamp)(nil),     // 15: google.protobuf.Timestamp
 }
 var file_maru_v1_run_proto_depIdxs = []int32{
-	12, // 0: maru.v1.Run.scope:type_name -> maru.v1.Scope
-	13, // 1: maru.v1.Run.created:type_name -> google.protobuf.Timestamp
-	13, // 2: maru.v1.Run.started:type_name -> google.protobuf.Timestamp
-	13, // 3: maru.v1.Run.ended:type_name -> google.protobuf.Timestamp
-	13, // 4: maru.v1.Run.approved:type_name -> google.protobuf.Timestamp
-	13, // 5: maru.v1.RunLogLine.time:type_name -> google.protobuf.Timestamp
-	12, // 6: maru.v1.RunServiceListRequest.scope:type_name -> maru.v1.Scope
+	14, // 0: maru.v1.Run.scope:type_name -> maru.v1.Scope
+	15, // 1: maru.v1.Run.created:type_name -> google.protobuf.Timestamp
+	15, // 2: maru.v1.Run.started:type_name -> google.protobuf.Timestamp
+	15, // 3: maru.v1.Run.ended:type_name -> google.protobuf.Timestamp
+	15, // 4: maru.v1.Run.approved:type_name -> google.protobuf.Timestamp
+	15, // 5: maru.v1.RunLogLine.time:type_name -> google.protobuf.Timestamp
+	14, // 6: maru.v1.RunServiceListRequest.scope:type_name -> maru.v1.Scope
 	0,  // 7: maru.v1.RunServiceListResponse.runs:type_name -> maru.v1.Run
-	12, // 8: maru.v1.RunServiceLogsRequest.scope:type_name -> maru.v1.Scope
+	14, // 8: maru.v1.RunServiceLogsRequest.scope:type_name -> maru.v1.Scope
 	0,  // 9: maru.v1.RunServiceLogsResponse.run:type_name -> maru.v1.Run
 	1,  // 10: maru.v1.RunServiceLogsResponse.line:type_name -> maru.v1.RunLogLine
-	12, // 11: maru.v1.RunServiceRetryRequest.scope:type_name -> maru.v1.Scope
+	14, // 11: maru.v1.RunServiceRetryRequest.scope:type_name -> maru.v1.Scope
 	0,  // 12: maru.v1.RunServiceRetryResponse.run:type_name -> maru.v1.Run
-	12, // 13: maru.v1.RunServiceCancelRequest.scope:type_name -> maru.v1.Scope
+	14, // 13: maru.v1.RunServiceCancelRequest.scope:type_name -> maru.v1.Scope
 	0,  // 14: maru.v1.RunServiceCancelResponse.run:type_name -> maru.v1.Run
-	12, // 15: maru.v1.RunServiceApproveRequest.scope:type_name -> maru.v1.Scope
-	0,  // 16: maru.v1.RunServiceApproveResponse.run:type_name -> maru.v1.Run
-	2,  // 17: maru.v1.RunService.List:input_type -> maru.v1.RunServiceListRequest
-	4,  // 18: maru.v1.RunService.Logs:input_type -> maru.v1.RunServiceLogsRequest
-	6,  // 19: maru.v1.RunService.Retry:input_type -> maru.v1.RunServiceRetryRequest
-	8,  // 20: maru.v1.RunService.Cancel:input_type -> maru.v1.RunServiceCancelRequest
-	10, // 21: maru.v1.RunService.Approve:input_type -> maru.v1.RunServiceApproveRequest
-	3,  // 22: maru.v1.RunService.List:output_type -> maru.v1.RunServiceListResponse
-	5,  // 23: maru.v1.RunService.Logs:output_type -> maru.v1.RunServiceLogsResponse
-	7,  // 24: maru.v1.RunService.Retry:output_type -> maru.v1.RunServiceRetryResponse
-	9,  // 25: maru.v1.RunService.Cancel:output_type -> maru.v1.RunServiceCancelResponse
-	11, // 26: maru.v1.RunService.Approve:output_type -> maru.v1.RunServiceApproveResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	14, // 15: maru.v1.RunServicePromoteRequest.scope:type_name -> maru.v1.Scope
+	0,  // 16: maru.v1.RunServicePromoteResponse.run:type_name -> maru.v1.Run
+	14, // 17: maru.v1.RunServiceApproveRequest.scope:type_name -> maru.v1.Scope
+	0,  // 18: maru.v1.RunServiceApproveResponse.run:type_name -> maru.v1.Run
+	2,  // 19: maru.v1.RunService.List:input_type -> maru.v1.RunServiceListRequest
+	4,  // 20: maru.v1.RunService.Logs:input_type -> maru.v1.RunServiceLogsRequest
+	6,  // 21: maru.v1.RunService.Retry:input_type -> maru.v1.RunServiceRetryRequest
+	8,  // 22: maru.v1.RunService.Cancel:input_type -> maru.v1.RunServiceCancelRequest
+	12, // 23: maru.v1.RunService.Approve:input_type -> maru.v1.RunServiceApproveRequest
+	10, // 24: maru.v1.RunService.Promote:input_type -> maru.v1.RunServicePromoteRequest
+	3,  // 25: maru.v1.RunService.List:output_type -> maru.v1.RunServiceListResponse
+	5,  // 26: maru.v1.RunService.Logs:output_type -> maru.v1.RunServiceLogsResponse
+	7,  // 27: maru.v1.RunService.Retry:output_type -> maru.v1.RunServiceRetryResponse
+	9,  // 28: maru.v1.RunService.Cancel:output_type -> maru.v1.RunServiceCancelResponse
+	13, // 29: maru.v1.RunService.Approve:output_type -> maru.v1.RunServiceApproveResponse
+	11, // 30: maru.v1.RunService.Promote:output_type -> maru.v1.RunServicePromoteResponse
+	25, // [25:31] is the sub-list for method output_type
+	19, // [19:25] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_maru_v1_run_proto_init() }
@@ -907,7 +1026,7 @@ func file_maru_v1_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_maru_v1_run_proto_rawDesc), len(file_maru_v1_run_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,8 @@ const (
 	RunServiceCancelProcedure = "/maru.v1.RunService/Cancel"
 	// RunServiceApproveProcedure is the fully-qualified name of the RunService's Approve RPC.
 	RunServiceApproveProcedure = "/maru.v1.RunService/Approve"
+	// RunServicePromoteProcedure is the fully-qualified name of the RunService's Promote RPC.
+	RunServicePromoteProcedure = "/maru.v1.RunService/Promote"
 )
 
 // RunServiceClient is a client for the maru.v1.RunService service.
@@ -58,6 +60,9 @@ type RunServiceClient interface {
 	Cancel(context.Context, *v1.RunServiceCancelRequest) (*v1.RunServiceCancelResponse, error)
 	// Approve lets a run go on that waits for it. Needs the deploy role.
 	Approve(context.Context, *v1.RunServiceApproveRequest) (*v1.RunServiceApproveResponse, error)
+	// Promote makes a run that deploys to the scope's environment what the app runs in another: the same commit and
+	// the very same images, with the values and secrets of the scope. Needs the deploy role.
+	Promote(context.Context, *v1.RunServicePromoteRequest) (*v1.RunServicePromoteResponse, error)
 }
 
 // NewRunServiceClient constructs a client for the maru.v1.RunService service. By default, it uses
@@ -101,6 +106,12 @@ func NewRunServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(runServiceMethods.ByName("Approve")),
 			connect.WithClientOptions(opts...),
 		),
+		promote: connect.NewClient[v1.RunServicePromoteRequest, v1.RunServicePromoteResponse](
+			httpClient,
+			baseURL+RunServicePromoteProcedure,
+			connect.WithSchema(runServiceMethods.ByName("Promote")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -111,6 +122,7 @@ type runServiceClient struct {
 	retry   *connect.Client[v1.RunServiceRetryRequest, v1.RunServiceRetryResponse]
 	cancel  *connect.Client[v1.RunServiceCancelRequest, v1.RunServiceCancelResponse]
 	approve *connect.Client[v1.RunServiceApproveRequest, v1.RunServiceApproveResponse]
+	promote *connect.Client[v1.RunServicePromoteRequest, v1.RunServicePromoteResponse]
 }
 
 // List calls maru.v1.RunService.List.
@@ -154,6 +166,15 @@ func (c *runServiceClient) Approve(ctx context.Context, req *v1.RunServiceApprov
 	return nil, err
 }
 
+// Promote calls maru.v1.RunService.Promote.
+func (c *runServiceClient) Promote(ctx context.Context, req *v1.RunServicePromoteRequest) (*v1.RunServicePromoteResponse, error) {
+	response, err := c.promote.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // RunServiceHandler is an implementation of the maru.v1.RunService service.
 type RunServiceHandler interface {
 	// List gives runs, newest first. Needs the read role.
@@ -167,6 +188,9 @@ type RunServiceHandler interface {
 	Cancel(context.Context, *v1.RunServiceCancelRequest) (*v1.RunServiceCancelResponse, error)
 	// Approve lets a run go on that waits for it. Needs the deploy role.
 	Approve(context.Context, *v1.RunServiceApproveRequest) (*v1.RunServiceApproveResponse, error)
+	// Promote makes a run that deploys to the scope's environment what the app runs in another: the same commit and
+	// the very same images, with the values and secrets of the scope. Needs the deploy role.
+	Promote(context.Context, *v1.RunServicePromoteRequest) (*v1.RunServicePromoteResponse, error)
 }
 
 // NewRunServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -206,6 +230,12 @@ func NewRunServiceHandler(svc RunServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(runServiceMethods.ByName("Approve")),
 		connect.WithHandlerOptions(opts...),
 	)
+	runServicePromoteHandler := connect.NewUnaryHandlerSimple(
+		RunServicePromoteProcedure,
+		svc.Promote,
+		connect.WithSchema(runServiceMethods.ByName("Promote")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/maru.v1.RunService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case RunServiceListProcedure:
@@ -218,6 +248,8 @@ func NewRunServiceHandler(svc RunServiceHandler, opts ...connect.HandlerOption) 
 			runServiceCancelHandler.ServeHTTP(w, r)
 		case RunServiceApproveProcedure:
 			runServiceApproveHandler.ServeHTTP(w, r)
+		case RunServicePromoteProcedure:
+			runServicePromoteHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -245,4 +277,8 @@ func (UnimplementedRunServiceHandler) Cancel(context.Context, *v1.RunServiceCanc
 
 func (UnimplementedRunServiceHandler) Approve(context.Context, *v1.RunServiceApproveRequest) (*v1.RunServiceApproveResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.RunService.Approve is not implemented"))
+}
+
+func (UnimplementedRunServiceHandler) Promote(context.Context, *v1.RunServicePromoteRequest) (*v1.RunServicePromoteResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("maru.v1.RunService.Promote is not implemented"))
 }
