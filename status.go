@@ -12,7 +12,9 @@ type Deployment struct {
 	Sources  map[string]string        // by service: commit, or digest of the build context
 	By       string
 	Message  string
-	Force    bool // new releases also where nothing changed
+	Origin   *Origin // in Git; nil: it is from elsewhere
+	Force    bool    // new releases also where nothing changed
+	Again    bool    // also what the judge had taken back
 }
 
 // ServiceChange is what a deployment would do to one service.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -315,6 +316,11 @@ func moment(text string) (*timestamppb.Timestamp, error) {
 	}
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return timestamppb.New(time.Now().Add(-d)), nil
+	}
+	for unit, days := range map[string]int{"d": 1, "w": 7} {
+		if n, err := strconv.Atoi(strings.TrimSuffix(text, unit)); err == nil && strings.HasSuffix(text, unit) && n >= 0 && n < 36_500 {
+			return timestamppb.New(time.Now().AddDate(0, 0, -n*days)), nil
+		}
 	}
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02", "15:04:05", "15:04"} {
 		at, err := time.ParseInLocation(form, text, time.Local)

@@ -46,6 +46,7 @@ type Client struct {
 
 	Certificates maruv1connect.CertificateServiceClient
 	Pipelines    maruv1connect.PipelineServiceClient
+	Delivery     maruv1connect.DeliveryServiceClient
 }
 
 // dialTime is how long a connection may take to be made.
@@ -81,6 +82,7 @@ func New(o Options) (*Client, error) {
 	c.Sources = maruv1connect.NewSourceServiceClient(doer, base.url, options...)
 	c.System = maruv1connect.NewSystemServiceClient(doer, base.url, options...)
 	c.Pipelines = maruv1connect.NewPipelineServiceClient(doer, base.url, options...)
+	c.Delivery = maruv1connect.NewDeliveryServiceClient(doer, base.url, options...)
 	c.Certificates = maruv1connect.NewCertificateServiceClient(doer, base.url, options...)
 	return c, nil
 }

@@ -27,7 +27,7 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 			return stream.Send(&maruv1.DeployResponse{Event: &maruv1.DeployResponse_Result{Result: p}})
 		},
 	}
-	wish, rollout, changed, err := s.release(ctx, req, "", to)
+	wish, rollout, changed, err := s.release(ctx, req, nil, to)
 	if err != nil {
 		return err
 	}
@@ -47,16 +47,16 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 
 // release makes the images and the releases, of a commit or of what came with the request. Meanwhile nothing
 // is pruned: what was just built is in no release yet.
-func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, commit string, to *report) (wish maru.Deployment, r maru.Rollout, changed bool, err error) {
+func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, commit *Commit, to *report) (wish maru.Deployment, r maru.Rollout, changed bool, err error) {
 	s.unreleased.RLock()
 	defer s.unreleased.RUnlock()
 	if wish, err = s.prepare(ctx, req, to); err != nil {
 		return wish, r, false, err
 	}
-	if commit != "" {
-		wish.Sources = map[string]string{}
+	if commit != nil {
+		wish.Origin, wish.Again, wish.Sources = &commit.Origin, commit.Again, map[string]string{}
 		for name := range wish.App.Services {
-			wish.Sources[name] = commit
+			wish.Sources[name] = commit.Origin.Commit
 		}
 	}
 	if err := to.lost(); err != nil {

@@ -35,6 +35,7 @@ type Deps struct {
 	Processes    Processes     // optional
 	Certificates Certificates  // optional
 	Runs         Runs          // optional
+	Performance  Performance   // optional
 	Git          http.Handler  // of the paths below /git/; optional
 	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
 }
@@ -98,6 +99,12 @@ type Jobs interface {
 	Workload(ctx context.Context, service maru.ServiceID, release int, id string, command []string) (maru.Workload, error)
 	Images(ctx context.Context) ([]string, error)
 	SecretsInUse(ctx context.Context, scope maru.Scope) ([]maru.SecretVersion, error)
+}
+
+// Performance tells how software delivery goes.
+type Performance interface {
+	// Dora gives the figures of each app and environment of a scope, whose empty parts match all, sorted.
+	Dora(ctx context.Context, scope maru.Scope, q maru.DoraQuestion) ([]maru.Dora, error)
 }
 
 // Runs keeps what follows from pushes. By names who did it. A number of 0 is that of the newest run.

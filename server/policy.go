@@ -63,6 +63,8 @@ var rules = map[string]rule{
 	maruv1connect.RunServiceCancelProcedure:  {app, maru.RoleDeploy},
 	maruv1connect.RunServiceApproveProcedure: {app, maru.RoleDeploy},
 
+	maruv1connect.DeliveryServiceDoraProcedure: {filter, maru.RoleRead},
+
 	maruv1connect.LogServiceLogsProcedure: {filter, maru.RoleRead},
 
 	maruv1connect.ExecServiceExecProcedure:    {app, maru.RoleDeploy},

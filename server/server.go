@@ -107,6 +107,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(maruv1connect.NewAppServiceHandler(appService{s}, options...))
 	mux.Handle(maruv1connect.NewRouteServiceHandler(routeService{s}, options...))
 	mux.Handle(maruv1connect.NewRunServiceHandler(runService{s}, options...))
+	mux.Handle(maruv1connect.NewDeliveryServiceHandler(deliveryService{s}, options...))
 	mux.Handle(maruv1connect.NewLogServiceHandler(logService{s}, options...))
 	mux.Handle(maruv1connect.NewExecServiceHandler(execService{s}, options...))
 	mux.Handle(maruv1connect.NewPipelineServiceHandler(pipelineService{s}, options...))

@@ -132,7 +132,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	}
 	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, container.Parts{Engine: c.engine, Execer: c.engine, Images: c.engine, Traffic: c.publisher})
 	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
-		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Traffic: c.control,
+		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Performance: c.control, Traffic: c.control,
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines,

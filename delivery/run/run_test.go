@@ -30,6 +30,7 @@ type world struct {
 	standard string
 	policy   map[string]maru.EnvironmentPolicy
 	deployed []string // commits, as their releases are made
+	origins  []maru.Origin
 	rollouts int
 	release  func(ctx context.Context, run maru.Run) error
 	follow   func(ctx context.Context, run maru.Run) error
@@ -60,6 +61,14 @@ func (w *world) Subject(_ context.Context, _ maru.RepositoryID, commit string) s
 	return "subject of " + commit
 }
 
+func (w *world) Brings(_ context.Context, _ maru.RepositoryID, before, commit string, _ int) ([]maru.Commit, int, error) {
+	return []maru.Commit{{ID: before + ".." + commit}}, 0, nil
+}
+
+func (w *world) Tree(_ context.Context, _ maru.RepositoryID, commit string) (string, error) {
+	return "tree of " + commit, nil
+}
+
 func (w *world) Load(context.Context, string, maru.Scope) (Loaded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -73,7 +82,7 @@ func (w *world) Verify(_ context.Context, run maru.Run, _ string, tell func(maru
 	return w.verify
 }
 
-func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
+func (w *world) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
 	tell(maru.RunLogLine{Service: "web", Output: true, Text: "building " + run.Commit})
 	w.mu.Lock()
 	release := w.release
@@ -89,6 +98,7 @@ func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, t
 		return 0, nil
 	}
 	w.deployed = append(w.deployed, run.Commit)
+	w.origins = append(w.origins, origin)
 	w.rollouts++
 	return w.rollouts, nil
 }

@@ -101,7 +101,40 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 	if err := r.enter(ctx, run, maru.RunBuilding, func(*maru.Run) {}); err != nil {
 		return 0, err
 	}
-	return r.deployer.Release(ctx, *run, checkout.Dir, loaded, log.add)
+	origin, err := r.origin(ctx, *run)
+	if err != nil {
+		return 0, err
+	}
+	return r.deployer.Release(ctx, *run, origin, checkout.Dir, loaded, log.add)
+}
+
+// mostCommits is how many commits of one deployment are kept, for their lead times.
+const mostCommits = 100
+
+// origin tells where a run's deployment comes from, and what it brings that was not deployed there before. A
+// deployment does not fail for commits that can't be told.
+func (r *Runs) origin(ctx context.Context, run maru.Run) (maru.Origin, error) {
+	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
+	o := maru.Origin{Branch: run.Branch, Commit: run.Commit}
+	var err error
+	if o.Tree, err = r.repositories.Tree(ctx, id, run.Commit); err != nil {
+		return o, err
+	}
+	before, err := r.list(ctx, run.Scope.String()+"/")
+	if err != nil {
+		return o, err
+	}
+	for _, old := range before {
+		if old.Phase == maru.RunSucceeded {
+			o.Before = old.Commit
+		}
+	}
+	o.Commits, o.More, err = r.repositories.Brings(ctx, id, o.Before, run.Commit, mostCommits)
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("what a deployment brings can't be told: it has no lead time", "run", run.Number, "app", run.Scope.String(), "error", err)
+		err = nil
+	}
+	return o, err
 }
 
 // end writes down how the run ended. The log is complete before that shows.
