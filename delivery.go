@@ -119,3 +119,24 @@ type DoraBands struct {
 	FailureRate DoraBand `json:"failureRate,omitempty"`
 	Restore     DoraBand `json:"restore,omitempty"`
 }
+
+// TakenBack is a deployment from Git that users had, and that was taken back in its environment.
+type TakenBack struct {
+	Origin  Origin    `json:"origin"`
+	Rollout int       `json:"rollout"` // that brought it
+	At      time.Time `json:"at"`
+	By      string    `json:"by,omitempty"` // who rolled it back; "": its own rollout was taken back
+	Reason  string    `json:"reason"`
+	Current bool      `json:"current"` // nothing was deployed there since that stayed
+}
+
+// GitStatus holds an environment against the branch that goes there.
+type GitStatus struct {
+	Branch    string `json:"branch"`
+	Tip       string `json:"tip"`                 // the branch's newest commit
+	Commit    string `json:"commit,omitempty"`    // what the environment runs; "": that is not from Git, or not known any more
+	Rollout   int    `json:"rollout,omitempty"`   // that brought the commit
+	TakenBack string `json:"takenBack,omitempty"` // why what is on the branch was taken back; "": it was not
+	Revert    string `json:"revert,omitempty"`    // the branch whose commit takes it back in Git, too
+	Message   string `json:"message,omitempty"`   // how they differ, in words; "": they don't
+}

@@ -49,9 +49,10 @@ type Run struct {
 	By      string    `json:"by"`                // whose push
 	Of      int       `json:"of,omitempty"`      // the run that this one tries again
 	Phase   RunPhase  `json:"phase"`
-	Reason  string    `json:"reason,omitempty"` // why it did not succeed, in words
+	Reason  string    `json:"reason,omitempty"` // why it did not succeed, or waits, in words
 	Hint    string    `json:"hint,omitempty"`
 	Manual  bool      `json:"manual,omitempty"` // waits for approval before it deploys
+	Again   bool      `json:"again,omitempty"`  // what was taken back may come back by it
 	Rollout int       `json:"rollout,omitempty"`
 	Created time.Time `json:"created"`
 	Started time.Time `json:"started,omitzero"`

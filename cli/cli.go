@@ -80,7 +80,7 @@ finds them by name, leads requests to them, heals what falls over, and goes back
 		{"look", []*cobra.Command{s.psCommand(), s.statusCommand(), s.logsCommand(), s.eventsCommand(), s.releasesCommand(), s.routesCommand(), s.topCommand(), s.doraCommand()}},
 		{"operate", []*cobra.Command{s.scaleCommand(), s.restartCommand(), s.stopCommand(), s.removeCommand(), s.execCommand(), s.runCommand(), s.forwardCommand()}},
 		{"keep", []*cobra.Command{s.secretCommand(), s.configCommand(), s.envCommand(), s.certificateCommand(), s.volumeCommand(), s.imageCommand(), s.backupCommand(), s.restoreCommand()}},
-		{"access", []*cobra.Command{s.loginCommand(), s.tokenCommand(), s.grantCommand(), s.trustCommand(), s.gitCredentialCommand(), s.contextCommand()}},
+		{"access", []*cobra.Command{s.loginCommand(), s.tokenCommand(), s.grantCommand(), s.notifyCommand(), s.trustCommand(), s.gitCredentialCommand(), s.contextCommand()}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

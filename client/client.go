@@ -47,6 +47,7 @@ type Client struct {
 	Certificates maruv1connect.CertificateServiceClient
 	Pipelines    maruv1connect.PipelineServiceClient
 	Delivery     maruv1connect.DeliveryServiceClient
+	Notify       maruv1connect.NotifyServiceClient
 }
 
 // dialTime is how long a connection may take to be made.
@@ -82,6 +83,7 @@ func New(o Options) (*Client, error) {
 	c.Sources = maruv1connect.NewSourceServiceClient(doer, base.url, options...)
 	c.System = maruv1connect.NewSystemServiceClient(doer, base.url, options...)
 	c.Pipelines = maruv1connect.NewPipelineServiceClient(doer, base.url, options...)
+	c.Notify = maruv1connect.NewNotifyServiceClient(doer, base.url, options...)
 	c.Delivery = maruv1connect.NewDeliveryServiceClient(doer, base.url, options...)
 	c.Certificates = maruv1connect.NewCertificateServiceClient(doer, base.url, options...)
 	return c, nil

@@ -32,10 +32,14 @@ type world struct {
 	deployed []string // commits, as their releases are made
 	origins  []maru.Origin
 	rollouts int
-	release  func(ctx context.Context, run maru.Run) error
-	follow   func(ctx context.Context, run maru.Run) error
-	load     error
-	verify   error
+	held     map[string][]string // commits that still have all of one that was taken back
+	reverts  []source.Revert
+
+	rollbackWhileTesting func()
+	release              func(ctx context.Context, run maru.Run) error
+	follow               func(ctx context.Context, run maru.Run) error
+	load                 error
+	verify               error
 }
 
 func (w *world) List() []maru.RepositoryID { return []maru.RepositoryID{shop} }
@@ -69,6 +73,19 @@ func (w *world) Tree(_ context.Context, _ maru.RepositoryID, commit string) (str
 	return "tree of " + commit, nil
 }
 
+func (w *world) Holds(_ context.Context, _ maru.RepositoryID, commit, _, other string) (holds, contains bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.held[other], commit), true, nil
+}
+
+func (w *world) OfferReverts(_ context.Context, _ maru.RepositoryID, wanted []source.Revert) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reverts = wanted
+	return nil
+}
+
 func (w *world) Load(context.Context, string, maru.Scope) (Loaded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,6 +96,9 @@ func (w *world) Verify(_ context.Context, run maru.Run, _ string, tell func(maru
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	tell(maru.RunLogLine{Service: "unit", Output: true, Text: "testing " + run.Commit})
+	if w.rollbackWhileTesting != nil {
+		w.rollbackWhileTesting()
+	}
 	return w.verify
 }
 

@@ -49,6 +49,9 @@ type Repositories interface {
 	// Brings gives the changes that a commit has and the one before ("": none) has not, newest first.
 	Brings(ctx context.Context, id maru.RepositoryID, before, commit string, most int) (commits []maru.Commit, more int, err error)
 	Tree(ctx context.Context, id maru.RepositoryID, commit string) (string, error)
+	// Holds tells whether a commit still has all that another one changed, and whether that is an ancestor of it.
+	Holds(ctx context.Context, id maru.RepositoryID, commit, before, other string) (holds, contains bool, err error)
+	OfferReverts(ctx context.Context, id maru.RepositoryID, wanted []source.Revert) error
 }
 
 // Loaded is an app as the compose file of a commit has it.
@@ -118,6 +121,7 @@ func (r *Runs) Run(ctx context.Context) error {
 	defer r.close(errRestarting)
 	var workers sync.WaitGroup
 	defer workers.Wait()
+	workers.Go(func() { r.keepReverts(ctx) })
 	for {
 		if err := r.begin(ctx, &workers); err != nil && ctx.Err() == nil {
 			r.log.Error("runs can't be read; trying again", "error", err)

@@ -13,6 +13,9 @@ import (
 // errCancelled is the cause of the end of a run's context when people ended it.
 var errCancelled = errors.New("it was cancelled")
 
+// errWaits ends the work on a run that is to wait for approval.
+var errWaits = errors.New("it waits for approval")
+
 // carryOut does what is left of a run. When ctx ends for another reason than a cancellation the run stays as
 // it is, for the next process.
 func (r *Runs) carryOut(ctx context.Context, run maru.Run) {
@@ -24,6 +27,9 @@ func (r *Runs) carryOut(ctx context.Context, run maru.Run) {
 	}()
 	say := func(format string, args ...any) { log.add(maru.RunLogLine{Text: fmt.Sprintf(format, args...)}) }
 	err := r.steps(ctx, &run, log, say)
+	if errors.Is(err, errWaits) {
+		return
+	}
 	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
 		return
 	}
@@ -79,6 +85,9 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 		say("the server was restarted: the run begins again")
 	}
 	say("run %d of %s: %.12s of %s goes to %s, by %s", run.Number, run.Scope.App, run.Commit, run.Branch, run.Scope.Environment, run.By)
+	if err := r.holdBack(ctx, run, say); err != nil {
+		return 0, err
+	}
 	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
 	checkout, err := r.repositories.Checkout(ctx, id, run.Commit)
 	if err != nil {
@@ -103,6 +112,9 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 	}
 	origin, err := r.origin(ctx, *run)
 	if err != nil {
+		return 0, err
+	}
+	if err := r.holdBack(ctx, run, nil); err != nil { // somebody may have rolled back meanwhile
 		return 0, err
 	}
 	return r.deployer.Release(ctx, *run, origin, checkout.Dir, loaded, log.add)

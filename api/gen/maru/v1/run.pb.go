@@ -45,9 +45,11 @@ type Run struct {
 	Started *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=started,proto3" json:"started,omitempty"`
 	Ended   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ended,proto3" json:"ended,omitempty"`
 	// manual says that it waits, or waited, for approval.
-	Manual        bool                   `protobuf:"varint,15,opt,name=manual,proto3" json:"manual,omitempty"`
-	Approved      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=approved,proto3" json:"approved,omitempty"`
-	ApprovedBy    string                 `protobuf:"bytes,17,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
+	Manual     bool                   `protobuf:"varint,15,opt,name=manual,proto3" json:"manual,omitempty"`
+	Approved   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=approved,proto3" json:"approved,omitempty"`
+	ApprovedBy string                 `protobuf:"bytes,17,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
+	// again says that what was taken back may come back by it.
+	Again         bool `protobuf:"varint,18,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -199,6 +201,13 @@ func (x *Run) GetApprovedBy() string {
 		return x.ApprovedBy
 	}
 	return ""
+}
+
+func (x *Run) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
 }
 
 // RunLogLine is a line of a run's log.
@@ -769,7 +778,7 @@ var File_maru_v1_run_proto protoreflect.FileDescriptor
 
 const file_maru_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\x98\x04\n" +
+	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xae\x04\n" +
 	"\x03Run\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x16\n" +
@@ -789,7 +798,8 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\x06manual\x18\x0f \x01(\bR\x06manual\x126\n" +
 	"\bapproved\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bapproved\x12\x1f\n" +
 	"\vapproved_by\x18\x11 \x01(\tR\n" +
-	"approvedBy\"\x82\x01\n" +
+	"approvedBy\x12\x14\n" +
+	"\x05again\x18\x12 \x01(\bR\x05again\"\x82\x01\n" +
 	"\n" +
 	"RunLogLine\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
