@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -98,6 +99,32 @@ func TestDoraOfPreviews(t *testing.T) {
 			if err != nil || len(got) != want {
 				t.Errorf("%q: %+v, %v", environment, got, err)
 			}
+		}
+	})
+}
+
+// TestCrashLoop: that an instance ends again and again is told once.
+func TestCrashLoop(t *testing.T) {
+	inBubble(t, control.Config{}, slow, func(w *world) {
+		w.deploy(app(map[string]maru.Service{"web": web("web:crash", func(s *maru.Service) { s.Replicas = 1 })}))
+		after(time.Hour)
+		objects, _, err := w.store.List(ctx, control.KindEvent, shop.String()+"/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds := map[string]int{}
+		for _, o := range objects {
+			e, err := control.Decode[maru.Event](o.Key, o.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kinds[e.Type]++
+			if e.Type == "instance-crash-loop" && !strings.Contains(e.Message, "ends again and again: exited with code 3 after 5 attempts") {
+				t.Errorf("it says %q", e.Message)
+			}
+		}
+		if kinds["instance-crash-loop"] != 1 || kinds["instance-crashed"] < 5 {
+			t.Errorf("the events are %v", kinds)
 		}
 	})
 }

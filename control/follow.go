@@ -135,7 +135,7 @@ const crashLoop = 5
 func loops(id maru.WorkloadID, i maru.Instance, in maru.Container) maru.Event {
 	e := crashed(id, i, in)
 	e.Type = "instance-crash-loop"
-	e.Message = fmt.Sprintf("%s was started %d times in a row: %s", i.ID, i.Attempt, strings.TrimPrefix(e.Message, i.ID+" "))
+	e.Message = fmt.Sprintf("%s ends again and again: %s", i.ID, strings.TrimPrefix(e.Message, i.ID+" "))
 	return e
 }
 
