@@ -89,7 +89,7 @@ func history(deliveries []maru.Delivery) []*deployment {
 		switch {
 		case !d.Phase.Final() && !served: // not over: what it will be is not known
 			continue
-		case d.Exposed.IsZero() && d.Phase == maru.Superseded:
+		case d.Exposed.IsZero() && (d.Phase == maru.Superseded || d.Phase == maru.Succeeded): // or stopped by somebody
 			continue
 		case d.Exposed.IsZero():
 			one.stopped, one.at = true, d.Ended

@@ -35,20 +35,20 @@ func (p *planner) roll() {
 
 // mark notes since when users have something of the rollout, and since when its releases have all traffic.
 func (p *planner) mark() {
-	r, all := p.rollout, true
+	r, all, some := p.rollout, true, len(p.rollout.Services) == 0
 	if r.Phase == maru.RollingBack {
 		return
 	}
 	for name, e := range r.Services {
 		over := e.Phase == maru.Draining || e.Phase == maru.Succeeded
-		all = all && over
+		all, some = all && (over || e.Phase == maru.Superseded), some || over // superseded: somebody stopped it meanwhile
 		// What replaces nothing that served reaches nobody before it is ready.
 		reached := over || e.From != 0 && e.From != e.To && p.service(name).reaches(e.To)
 		if reached && r.Exposed.IsZero() {
 			r.Exposed = p.now
 		}
 	}
-	if all && r.Served.IsZero() {
+	if all && some && r.Served.IsZero() {
 		r.Served = p.now
 		if r.Exposed.IsZero() {
 			r.Exposed = p.now
