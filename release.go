@@ -95,7 +95,10 @@ type Rollout struct {
 	Cause    string                    `json:"cause"`             // deploy, rollback, restart, remove
 	Of       int                       `json:"of,omitempty"`      // rollback: the rollout whose state comes back
 	By       string                    `json:"by"`
+	Origin   *Origin                   `json:"origin,omitempty"` // nil: it was not deployed from Git
 	Started  time.Time                 `json:"started"`
+	Exposed  time.Time                 `json:"exposed,omitzero"` // since when users have had something of it
+	Served   time.Time                 `json:"served,omitzero"`  // since when all traffic went to its releases
 	Ended    time.Time                 `json:"ended,omitzero"`
 }
 

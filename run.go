@@ -49,12 +49,13 @@ type Run struct {
 	By      string    `json:"by"`                // whose push
 	Of      int       `json:"of,omitempty"`      // the run that this one tries again
 	Phase   RunPhase  `json:"phase"`
-	Reason  string    `json:"reason,omitempty"` // why it did not succeed, in words
+	Reason  string    `json:"reason,omitempty"` // why it did not succeed, or waits, in words
 	Hint    string    `json:"hint,omitempty"`
 	Manual  bool      `json:"manual,omitempty"`  // waits for approval before it deploys
 	Domain  string    `json:"domain,omitempty"`  // where the environment's routes are; "": where the file has them
 	Preview *Preview  `json:"preview,omitempty"` // of a run in an environment of one branch
 	From    *Promoted `json:"from,omitempty"`    // of a run that promotes
+	Again   bool      `json:"again,omitempty"`   // what was taken back may come back by it
 	Rollout int       `json:"rollout,omitempty"`
 	Created time.Time `json:"created"`
 	Started time.Time `json:"started,omitzero"`

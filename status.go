@@ -12,8 +12,10 @@ type Deployment struct {
 	Sources  map[string]string        // by service: commit, or digest of the build context
 	By       string
 	Message  string
-	Force    bool // new releases also where nothing changed
-	Seed     bool // services that have a seed run it, once in this environment
+	Origin   *Origin // in Git; nil: it is from elsewhere
+	Force    bool    // new releases also where nothing changed
+	Again    bool    // also what the judge had taken back
+	Seed     bool    // services that have a seed run it, once in this environment
 }
 
 // ServiceChange is what a deployment would do to one service.

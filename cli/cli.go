@@ -77,10 +77,10 @@ finds them by name, leads requests to them, heals what falls over, and goes back
 		commands []*cobra.Command
 	}{
 		{"deploy", []*cobra.Command{s.deployCommand(), s.devCommand(), s.checkCommand(), s.planCommand(), s.promoteCommand(), s.abortCommand(), s.approveCommand(), s.rolloutCommand(), s.rollbackCommand(), s.runsCommand(), s.repositoryCommand(), s.ciCommand(), s.schemaCommand()}},
-		{"look", []*cobra.Command{s.psCommand(), s.statusCommand(), s.logsCommand(), s.eventsCommand(), s.releasesCommand(), s.routesCommand(), s.topCommand()}},
+		{"look", []*cobra.Command{s.psCommand(), s.statusCommand(), s.logsCommand(), s.eventsCommand(), s.releasesCommand(), s.routesCommand(), s.topCommand(), s.doraCommand()}},
 		{"operate", []*cobra.Command{s.scaleCommand(), s.restartCommand(), s.stopCommand(), s.removeCommand(), s.execCommand(), s.runCommand(), s.forwardCommand()}},
 		{"keep", []*cobra.Command{s.secretCommand(), s.configCommand(), s.envCommand(), s.certificateCommand(), s.volumeCommand(), s.imageCommand(), s.backupCommand(), s.restoreCommand()}},
-		{"access", []*cobra.Command{s.loginCommand(), s.tokenCommand(), s.grantCommand(), s.trustCommand(), s.gitCredentialCommand(), s.contextCommand()}},
+		{"access", []*cobra.Command{s.loginCommand(), s.tokenCommand(), s.grantCommand(), s.notifyCommand(), s.trustCommand(), s.gitCredentialCommand(), s.contextCommand()}},
 	} {
 		for _, c := range group.commands {
 			c.GroupID = group.id

@@ -3,12 +3,14 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/marucloud/maru"
 	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
 )
 
@@ -147,6 +149,10 @@ func (s *shell) showStatus(app *maruv1.AppStatus) {
 		}
 		fmt.Fprintln(s.Stdout, line)
 	}
+	s.showGit(app.Git)
+	for _, notice := range app.Notices {
+		fmt.Fprintln(s.Stdout, "notify: "+notice)
+	}
 	for _, service := range app.Services {
 		fmt.Fprintf(s.Stdout, "\n%s  %s  %d of %d ready  release %d  %s\n", style.bold(service.Name), style.state(service.State),
 			service.Ready, service.Wanted, service.Release, style.dim(shortImage(service.Image)))
@@ -162,6 +168,17 @@ func (s *shell) showStatus(app *maruv1.AppStatus) {
 		for _, i := range service.Instances {
 			s.showInstance(style, i)
 		}
+	}
+}
+
+// showGit tells how the environment and the branch that goes there differ.
+func (s *shell) showGit(git *maruv1.GitStatus) {
+	if git.GetMessage() == "" {
+		return
+	}
+	fmt.Fprintln(s.Stdout, "git: "+git.Message)
+	if git.Revert != "" {
+		fmt.Fprintf(s.Stdout, "  %s takes it back in Git, too: fetch that branch, and merge it into %s\n", git.Revert, git.Branch)
 	}
 }
 
@@ -249,7 +266,7 @@ func (s *shell) listReleases(ctx context.Context, call appCall, service string, 
 }
 
 func (s *shell) eventsCommand() *cobra.Command {
-	var follow, everything bool
+	var follow, everything, cloud bool
 	var since string
 	var tail int
 	c := &cobra.Command{Use: "events [SERVICE]", Short: "Show what happened, and with -f what happens", Args: cobra.MaximumNArgs(1), ValidArgsFunction: s.completeServices,
@@ -279,6 +296,10 @@ func (s *shell) eventsCommand() *cobra.Command {
 			style := styles(s.Stdout)
 			for stream.Receive() {
 				e := stream.Msg().Event
+				if cloud {
+					fmt.Fprintf(s.Stdout, "%s\n", maru.Raw(cloudEvent(e)))
+					continue
+				}
 				if s.output == "json" {
 					if err := s.printLine(e); err != nil {
 						return err
@@ -294,9 +315,21 @@ func (s *shell) eventsCommand() *cobra.Command {
 			return s.ended(c.Context(), stream.Err())
 		}}
 	c.Flags().BoolVar(&follow, "follow", false, "go on with what happens")
+	c.Flags().BoolVar(&cloud, "cloudevents", false, "print each as a CloudEvent in JSON, one a line")
 	c.Flags().BoolVarP(&everything, "all", "a", false, "of all apps of the environment")
 	c.Flags().StringVar(&since, "since", "", "from this moment on: a time, or how long ago (10m)")
 	c.Flags().IntVarP(&tail, "tail", "n", 100, "at most this many past events; 0: all")
+	return c
+}
+
+// cloudEvent gives an event as CloudEvents 1.0 has it.
+func cloudEvent(e *maruv1.Event) maru.CloudEvent {
+	event := maru.Event{
+		Time: e.Time.AsTime(), Scope: maru.Scope{Project: e.Scope.GetProject(), Environment: e.Scope.GetEnvironment(), App: e.Scope.GetApp()},
+		Service: e.Service, Release: int(e.Release), Rollout: int(e.Rollout), Instance: e.Instance, Type: e.Type, Message: e.Message, By: e.By,
+	}
+	c := maru.NewCloudEvent("", e.Id, event)
+	c.Source = e.Source
 	return c
 }
 
@@ -315,6 +348,11 @@ func moment(text string) (*timestamppb.Timestamp, error) {
 	}
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return timestamppb.New(time.Now().Add(-d)), nil
+	}
+	for unit, days := range map[string]int{"d": 1, "w": 7} {
+		if n, err := strconv.Atoi(strings.TrimSuffix(text, unit)); err == nil && strings.HasSuffix(text, unit) && n >= 0 && n < 36_500 {
+			return timestamppb.New(time.Now().AddDate(0, 0, -n*days)), nil
+		}
 	}
 	for _, form := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02", "15:04:05", "15:04"} {
 		at, err := time.ParseInLocation(form, text, time.Local)

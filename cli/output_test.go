@@ -55,6 +55,9 @@ func TestMoment(t *testing.T) {
 	if at, err := moment("10m"); err != nil || time.Since(at.AsTime()).Round(time.Minute) != 10*time.Minute {
 		t.Errorf("10m is %v, %v", at, err)
 	}
+	if at, err := moment("2w"); err != nil || time.Now().AddDate(0, 0, -14).Sub(at.AsTime()).Abs() > time.Minute {
+		t.Errorf("2w: %v %v", at, err)
+	}
 	if at, err := moment("2026-01-02T15:04:05Z"); err != nil || !at.AsTime().Equal(time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)) {
 		t.Errorf("got %v, %v", at, err)
 	}

@@ -48,6 +48,8 @@ type Client struct {
 	Pipelines    maruv1connect.PipelineServiceClient
 	Environments maruv1connect.EnvironmentServiceClient
 	Repositories maruv1connect.RepositoryServiceClient
+	Delivery     maruv1connect.DeliveryServiceClient
+	Notify       maruv1connect.NotifyServiceClient
 }
 
 // dialTime is how long a connection may take to be made.
@@ -83,6 +85,8 @@ func New(o Options) (*Client, error) {
 	c.Sources = maruv1connect.NewSourceServiceClient(doer, base.url, options...)
 	c.System = maruv1connect.NewSystemServiceClient(doer, base.url, options...)
 	c.Pipelines = maruv1connect.NewPipelineServiceClient(doer, base.url, options...)
+	c.Notify = maruv1connect.NewNotifyServiceClient(doer, base.url, options...)
+	c.Delivery = maruv1connect.NewDeliveryServiceClient(doer, base.url, options...)
 	c.Certificates = maruv1connect.NewCertificateServiceClient(doer, base.url, options...)
 	c.Environments = maruv1connect.NewEnvironmentServiceClient(doer, base.url, options...)
 	c.Repositories = maruv1connect.NewRepositoryServiceClient(doer, base.url, options...)

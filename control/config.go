@@ -33,8 +33,10 @@ type Config struct {
 	History    int           // rollouts kept per app; default 10
 	EventAge   time.Duration // events are kept so long; default 30 days
 	EventCount int           // and no more than so many in all; default 20,000
-	ChangeAge  time.Duration // the store's changes are kept so long, for watchers; default 1 hour
-	HostPorts  [2]uint16     // first and last host port to pick from; default 20000 to 29999
+	// DeliveryAge is how long what became of rollouts is kept, for the DORA figures; default 400 days.
+	DeliveryAge time.Duration
+	ChangeAge   time.Duration // the store's changes are kept so long, for watchers; default 1 hour
+	HostPorts   [2]uint16     // first and last host port to pick from; default 20000 to 29999
 }
 
 func (c Config) withDefaults() Config {
@@ -52,6 +54,7 @@ func (c Config) withDefaults() Config {
 	c.History = orDefault(c.History, 10)
 	c.EventAge = orDefault(c.EventAge, 30*24*time.Hour)
 	c.EventCount = orDefault(c.EventCount, 20_000)
+	c.DeliveryAge = orDefault(c.DeliveryAge, 400*24*time.Hour)
 	c.ChangeAge = orDefault(c.ChangeAge, time.Hour)
 	if c.HostPorts == [2]uint16{} {
 		c.HostPorts = [2]uint16{20000, 29999}

@@ -29,6 +29,7 @@ type Controller struct {
 	index    *claimIndex
 	events   chan maru.Event
 	judges   *judges
+	looping  map[string]bool // instances that end again and again, and of which that was told; of the goroutine that follows the engine
 }
 
 // New makes a controller. Nothing happens before [Controller.Run]. The error is of kind Invalid.
@@ -39,7 +40,7 @@ func New(cfg Config, store maru.Store, engine maru.Engine, publisher Publisher, 
 	c := &Controller{
 		cfg: cfg.withDefaults(), store: store, engine: engine, publisher: publisher, log: log,
 		index: newClaimIndex(), apps: newQueue[maru.Scope](), traffic: newDirty(), settle: make(chan chan struct{}), events: make(chan maru.Event, 1024),
-		judges: newJudges(),
+		judges: newJudges(), looping: map[string]bool{},
 	}
 	c.view = newView(c.apps.add, c.traffic.mark)
 	return c, nil

@@ -89,5 +89,8 @@ func (c *Controller) cleanNow(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
+	if err := c.cleanDeliveries(ctx, now.Add(-c.cfg.DeliveryAge)); err != nil {
+		return err
+	}
 	return c.store.Compact(ctx, now.Add(-c.cfg.ChangeAge), changesKept)
 }

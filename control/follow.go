@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/marucloud/maru"
@@ -110,7 +112,31 @@ func (c *Controller) notice(before, now maru.Observation) {
 			continue
 		}
 		c.event(crashed(now.Workload, i, c.view.container(now.Workload)))
+		if i.Attempt >= crashLoop && !c.looping[i.ID] {
+			c.looping[i.ID] = true
+			c.event(loops(now.Workload, i, c.view.container(now.Workload)))
+		}
 	}
+	still := make(map[string]bool, len(now.Instances))
+	for _, i := range now.Instances {
+		still[i.ID] = i.Attempt >= crashLoop
+	}
+	for _, i := range slices.Concat(before.Instances, now.Instances) {
+		if !still[i.ID] {
+			delete(c.looping, i.ID)
+		}
+	}
+}
+
+// crashLoop is how often an instance is started in a row until that it ends each time is told.
+const crashLoop = 5
+
+// loops is the event that an instance ends again and again.
+func loops(id maru.WorkloadID, i maru.Instance, in maru.Container) maru.Event {
+	e := crashed(id, i, in)
+	e.Type = "instance-crash-loop"
+	e.Message = fmt.Sprintf("%s ends again and again: %s", i.ID, strings.TrimPrefix(e.Message, i.ID+" "))
+	return e
 }
 
 // container is what an instance of the workload runs in.

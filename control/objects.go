@@ -18,6 +18,8 @@ const (
 	KindService = "service" // SCOPE/SERVICE: maru.ServiceState
 	KindRollout = "rollout" // SCOPE/NUMBER: maru.Rollout
 	KindEvent   = "event"   // SCOPE/TIME-ID: maru.Event
+
+	KindDelivery = "delivery" // SCOPE/NUMBER: maru.Delivery, of the rollout with that number
 )
 
 // Numbers are padded, so that names sort as numbers do.
@@ -39,6 +41,11 @@ func ReleaseKey(id maru.ServiceID, number int) maru.Key {
 // RolloutKey names a rollout.
 func RolloutKey(scope maru.Scope, number int) maru.Key {
 	return maru.Key{Kind: KindRollout, Name: scope.String() + "/" + padded(number)}
+}
+
+// DeliveryKey names what is kept of a rollout for the DORA figures.
+func DeliveryKey(scope maru.Scope, number int) maru.Key {
+	return maru.Key{Kind: KindDelivery, Name: scope.String() + "/" + padded(number)}
 }
 
 // EventKey names an event. The same event has the same name.

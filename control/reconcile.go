@@ -167,7 +167,11 @@ func (c *Controller) changes(state plan.AppState, actions []plan.Action) []maru.
 		case plan.DeleteService:
 			add(ServiceKey(a.Service), nil)
 		case plan.PutRollout:
-			add(RolloutKey(a.Rollout.Scope, a.Rollout.Number), a.Rollout)
+			key := RolloutKey(a.Rollout.Scope, a.Rollout.Number)
+			if c.view.revisionOf(key) == 0 || a.Rollout.Phase.Final() {
+				out = append(out, delivered(state, a.Rollout))
+			}
+			add(key, a.Rollout)
 		case plan.ForgetApp:
 			add(AppKey(a.Scope), nil)
 			for name, releases := range state.Releases {

@@ -15,6 +15,7 @@ import (
 // (it was taken back before).
 func Deploy(now time.Time, s AppState, d maru.Deployment) (Submission, error) {
 	b := newSubmission(now, s, CauseDeploy, d.By)
+	b.rollout.Origin = d.Origin
 	verdicts, err := b.judge(d)
 	if err != nil {
 		return Submission{}, err
@@ -95,7 +96,7 @@ func (b *submission) judge(d maru.Deployment) ([]verdict, error) {
 			return nil, err
 		}
 		v := b.judgeOne(d, name, candidate)
-		if v.isNew && !d.Force {
+		if v.isNew && !d.Force && !d.Again {
 			if err := b.in.remember(candidate); err != nil {
 				return nil, err
 			}

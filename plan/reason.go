@@ -9,6 +9,9 @@ import (
 	"github.com/marucloud/maru"
 )
 
+// LastWords begins what follows in a reason: lines that a program wrote last.
+const LastWords = "; its last words: "
+
 // Why says in words why an instance does not take traffic; "" when it does, or a job is done.
 func Why(now time.Time, i maru.Instance, c maru.Container) string {
 	switch i.Phase {
@@ -97,7 +100,7 @@ func lastLines(e *maru.Exit) string {
 	if len(lines) == 0 {
 		return ""
 	}
-	return "; its last words: " + strings.Join(lines, " | ")
+	return LastWords + strings.Join(lines, " | ")
 }
 
 // worst says what is wrong with the instance of a workload that is farthest from being ready, with

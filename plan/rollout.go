@@ -28,8 +28,40 @@ func (p *planner) roll() {
 		for p.pass() {
 		}
 	}
+	p.mark()
 	p.finish()
 	p.rollout.Phase = p.phase()
+}
+
+// mark notes since when users have something of the rollout, and since when its releases have all traffic.
+func (p *planner) mark() {
+	r, all, some := p.rollout, true, len(p.rollout.Services) == 0
+	if r.Phase == maru.RollingBack {
+		return
+	}
+	for name, e := range r.Services {
+		over := e.Phase == maru.Draining || e.Phase == maru.Succeeded
+		all, some = all && (over || e.Phase == maru.Superseded), some || over // superseded: somebody stopped it meanwhile
+		// What replaces nothing that served reaches nobody before it is ready.
+		reached := over || e.From != 0 && e.From != e.To && p.service(name).reaches(e.To)
+		if reached && r.Exposed.IsZero() {
+			r.Exposed = p.now
+		}
+	}
+	if all && some && r.Served.IsZero() {
+		r.Served = p.now
+		if r.Exposed.IsZero() {
+			r.Exposed = p.now
+		}
+	}
+}
+
+// reaches tells whether a release gets any of the traffic.
+func (s *service) reaches(release int) bool {
+	if len(s.state.Serving) == 0 {
+		return s.state.Release == release
+	}
+	return slices.ContainsFunc(s.state.Serving, func(w maru.Weight) bool { return w.Release == release && w.Weight > 0 })
 }
 
 // pass moves each service on, and tells whether any came into another phase: others may have waited

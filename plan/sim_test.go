@@ -134,6 +134,7 @@ func (s *sim) do(actions []plan.Action) {
 		s.apply(a)
 		s.check()
 	}
+	s.times()
 }
 
 func (s *sim) apply(a plan.Action) {
@@ -427,6 +428,35 @@ func (s *sim) invariants() {
 					s.t.Fatalf("%s and %s both write to %s", id, other, v)
 				}
 			}
+		}
+	}
+}
+
+// times looks that a rollout says when users had something of it, and when all.
+func (s *sim) times() {
+	for _, r := range s.state.History {
+		wrong := !r.Served.IsZero() && r.Exposed.IsZero() || r.Served.Before(r.Exposed) && !r.Served.IsZero() ||
+			!r.Exposed.IsZero() && r.Exposed.Before(r.Started) || !r.Ended.IsZero() && r.Ended.Before(r.Served)
+		stopped := len(r.Services) > 0 // by somebody, all of it
+		for _, e := range r.Services {
+			stopped = stopped && e.Phase == maru.Superseded
+		}
+		if wrong || r.Phase == maru.Succeeded && r.Served.IsZero() && !stopped {
+			s.t.Fatalf("rollout %d is %s: started %s, exposed %s, served %s, ended %s: %+v", r.Number, r.Phase, r.Started, r.Exposed, r.Served, r.Ended, r)
+		}
+	}
+	r := s.state.Rollout
+	if r == nil || !r.Exposed.IsZero() || r.Phase == maru.Pending { // just submitted, maybe with what goes on
+		return
+	}
+	for name, e := range r.Services {
+		st := s.state.Services[name]
+		has := st.Release == e.To && len(st.Serving) == 0
+		for _, w := range st.Serving {
+			has = has || w.Release == e.To && w.Weight > 0
+		}
+		if has && e.From != 0 && e.From != e.To && e.Phase != maru.Pending && !r.Phase.Final() {
+			s.t.Fatalf("rollout %d (%s) has traffic for %s, and users had nothing of it: %+v", r.Number, r.Phase, name, e)
 		}
 	}
 }

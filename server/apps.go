@@ -75,7 +75,33 @@ func (s appService) Status(ctx context.Context, req *maruv1.StatusRequest) (*mar
 			return !slices.Contains(req.Services, v.Name)
 		})
 	}
-	return &maruv1.StatusResponse{App: s.appProto(status)}, nil
+	app := s.appProto(status)
+	if s.deps.Runs != nil {
+		git, ok, err := s.deps.Runs.Git(ctx, status.Scope)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			app.Git = gitProto(git)
+		}
+	}
+	if s.deps.Receivers != nil {
+		troubles, err := s.deps.Receivers.Troubles(ctx, status.Scope)
+		if err != nil {
+			return nil, err
+		}
+		for _, trouble := range troubles {
+			app.Notices = append(app.Notices, valid(trouble))
+		}
+	}
+	return &maruv1.StatusResponse{App: app}, nil
+}
+
+func gitProto(g maru.GitStatus) *maruv1.GitStatus {
+	return &maruv1.GitStatus{
+		Branch: valid(g.Branch), Tip: g.Tip, Commit: g.Commit, Rollout: int32(g.Rollout),
+		TakenBack: valid(g.TakenBack), Revert: valid(g.Revert), Message: valid(g.Message),
+	}
 }
 
 // hasServices tells whether the app has all the services.

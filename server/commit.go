@@ -22,7 +22,8 @@ import (
 // Commit is an app as a commit has it, laid out on this machine.
 type Commit struct {
 	Scope        maru.Scope
-	Name         string // of the commit
+	Origin       maru.Origin
+	Again        bool   // also what the judge had taken back
 	Folder       string // absolute; its files may be anybody's
 	App          maru.App
 	Secrets      map[string][]byte            // values that came with the file, by key in App.Secrets
@@ -70,7 +71,7 @@ func (s *Server) ReleaseCommit(ctx context.Context, c Commit, tell func(maru.Run
 		}
 	}
 	request.App = structProto(app)
-	_, r, changed, err := s.release(ctx, request, origin{c.Name, c.Of, c.Seed, c.Images}, s.lineReport(tell))
+	_, r, changed, err := s.release(ctx, request, c, s.lineReport(tell))
 	if err != nil || !changed && r.Phase.Final() {
 		return 0, err
 	}

@@ -41,7 +41,7 @@ func TestReleaseCommit(t *testing.T) {
 		app := maru.App{Name: "shop", Services: map[string]maru.Service{
 			"web": {Kind: maru.LongRunning, Build: &maru.Build{Context: web, Dockerfile: "Dockerfile"}, Replicas: 1, Routes: []maru.Route{{Host: "shop.localhost"}}},
 		}}
-		return server.Commit{Scope: shop, Name: "c1", Folder: folder, App: app, By: "ann", Message: "why"}
+		return server.Commit{Scope: shop, Origin: maru.Origin{Commit: "c1"}, Folder: folder, App: app, By: "ann", Message: "why"}
 	}
 	var lines []string
 	tell := func(line maru.RunLogLine) { lines = append(lines, line.String()) }

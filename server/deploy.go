@@ -28,7 +28,7 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 			return stream.Send(&maruv1.DeployResponse{Event: &maruv1.DeployResponse_Result{Result: p}})
 		},
 	}
-	wish, rollout, changed, err := s.release(ctx, req, origin{}, to)
+	wish, rollout, changed, err := s.release(ctx, req, Commit{}, to)
 	if err != nil {
 		return err
 	}
@@ -46,27 +46,19 @@ func (s appService) Deploy(ctx context.Context, req *maruv1.DeployRequest, strea
 	return s.follow(ctx, rollout, to)
 }
 
-// origin is where an app comes from that is deployed from a repository.
-type origin struct {
-	commit string
-	of     string            // the environments entry whose values and secrets a preview sees beside its own; "": none
-	seed   bool              // seeds run
-	images map[string]string // by service: what runs, in the place of what the file says; nil: as it says
-}
-
-// release makes the images and the releases, of a commit or of what came with the request. Meanwhile nothing
+// release makes the images and the releases, of a commit or, of the zero Commit, of what came with the request. Meanwhile nothing
 // is pruned: what was just built is in no release yet.
-func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, from origin, to *report) (wish maru.Deployment, r maru.Rollout, changed bool, err error) {
+func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, from Commit, to *report) (wish maru.Deployment, r maru.Rollout, changed bool, err error) {
 	s.unreleased.RLock()
 	defer s.unreleased.RUnlock()
 	if wish, err = s.prepare(ctx, req, from, to); err != nil {
 		return wish, r, false, err
 	}
-	wish.Seed = from.seed
-	if from.commit != "" {
-		wish.Sources = map[string]string{}
+	wish.Seed = from.Seed
+	if from.Origin.Commit != "" {
+		wish.Origin, wish.Again, wish.Sources = &from.Origin, from.Again, map[string]string{}
 		for name := range wish.App.Services {
-			wish.Sources[name] = from.commit
+			wish.Sources[name] = from.Origin.Commit
 		}
 	}
 	if err := to.lost(); err != nil {
@@ -77,17 +69,17 @@ func (s *Server) release(ctx context.Context, req *maruv1.DeployRequest, from or
 }
 
 // prepare checks the app, stores its secrets and makes its images.
-func (s *Server) prepare(ctx context.Context, req *maruv1.DeployRequest, from origin, to *report) (maru.Deployment, error) {
+func (s *Server) prepare(ctx context.Context, req *maruv1.DeployRequest, from Commit, to *report) (maru.Deployment, error) {
 	scope := fromScope(req.Scope)
 	app, services, err := s.admitApp(ctx, scope, req)
 	if err != nil {
 		return maru.Deployment{}, err
 	}
-	if err := s.fillConfigs(ctx, scope, from.of, &app, services); err != nil {
+	if err := s.fillConfigs(ctx, scope, from.Of, &app, services); err != nil {
 		return maru.Deployment{}, err
 	}
 	images := newImageWork(s, scope, req, to)
-	images.pinned = from.images
+	images.pinned = from.Images
 	found, err := images.resolve(ctx, services)
 	if err != nil {
 		return maru.Deployment{}, err
@@ -96,7 +88,7 @@ func (s *Server) prepare(ctx context.Context, req *maruv1.DeployRequest, from or
 		return maru.Deployment{}, err
 	}
 	app = withServices(app, services)
-	secrets, err := s.storeSecrets(ctx, scope, from.of, app, services, req.Secrets)
+	secrets, err := s.storeSecrets(ctx, scope, from.Of, app, services, req.Secrets)
 	if err != nil {
 		return maru.Deployment{}, err
 	}

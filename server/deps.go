@@ -39,6 +39,8 @@ type Deps struct {
 	Repositories Repositories  // optional
 	Followed     Followed      // optional
 	Webhooks     http.Handler  // of the paths below /git/-/hooks/; optional
+	Performance  Performance   // optional
+	Receivers    Receivers     // optional
 	Git          http.Handler  // of the paths below /git/; optional
 	Registry     Registry      // optional
 	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
@@ -107,6 +109,27 @@ type Jobs interface {
 	SecretsInUse(ctx context.Context, scope maru.Scope) ([]maru.SecretVersion, error)
 }
 
+// Performance tells how software delivery goes.
+type Performance interface {
+	// Dora gives the figures of each app and environment of a scope, whose empty parts match all, sorted.
+	Dora(ctx context.Context, scope maru.Scope, q maru.DoraQuestion) ([]maru.Dora, error)
+}
+
+// Receivers keeps who is told of what happens. By names who did it; scopes are exactly a receiver's, but of a list.
+type Receivers interface {
+	// Add keeps a receiver in the place of one of that name, and gives the key of its signatures if one was made;
+	// Invalid.
+	Add(ctx context.Context, by string, r maru.Receiver, t maru.ReceiverTarget) (made maru.Receiver, secret string, err error)
+	// Receivers lists those of a scope, whose empty parts match all, sorted.
+	Receivers(ctx context.Context, scope maru.Scope) ([]maru.ReceiverStatus, error)
+	// Troubles tells in words of receivers of an app's events that could not be told of some.
+	Troubles(ctx context.Context, app maru.Scope) ([]string, error)
+	// Remove forgets a receiver; NotFound.
+	Remove(ctx context.Context, by string, scope maru.Scope, name string) error
+	// Test tells a receiver something at once; NotFound, Unavailable (how that went wrong).
+	Test(ctx context.Context, by string, scope maru.Scope, name string) error
+}
+
 // Runs keeps what follows from pushes. By names who did it. A number of 0 is that of the newest run.
 type Runs interface {
 	// Runs lists those of a scope, whose empty parts match all, newest first.
@@ -119,6 +142,8 @@ type Runs interface {
 	Cancel(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
 	// Approve lets a run go on; Conflict for one that does not wait for it.
 	Approve(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
+	// Git holds an environment against the branch that goes there; false: no branch of a repository does.
+	Git(ctx context.Context, scope maru.Scope) (maru.GitStatus, bool, error)
 }
 
 // Environments keeps those that branches have of their own.

@@ -18,7 +18,7 @@ func (s appService) Events(ctx context.Context, req *maruv1.EventsRequest, strea
 	if err != nil {
 		return err
 	}
-	var past []maru.Event
+	var past []namedEvent
 	for _, o := range objects {
 		e, ok, err := eventOf(o.Name, o.Data, req)
 		if err != nil {
@@ -36,7 +36,7 @@ func (s appService) Events(ctx context.Context, req *maruv1.EventsRequest, strea
 		past = past[len(past)-tail:]
 	}
 	for _, e := range past {
-		if err := stream.Send(&maruv1.EventsResponse{Event: eventProto(e)}); err != nil {
+		if err := stream.Send(&maruv1.EventsResponse{Event: e.proto(s.cfg.Host)}); err != nil {
 			return err
 		}
 	}
@@ -61,21 +61,33 @@ func (s appService) followEvents(ctx context.Context, from maru.Revision, req *m
 		if !ok {
 			continue
 		}
-		if err := stream.Send(&maruv1.EventsResponse{Event: eventProto(e)}); err != nil {
+		if err := stream.Send(&maruv1.EventsResponse{Event: e.proto(s.cfg.Host)}); err != nil {
 			return err
 		}
 	}
 	return ended(ctx)
 }
 
+// namedEvent is an event with its object's name.
+type namedEvent struct {
+	maru.Event
+	name string
+}
+
+func (e namedEvent) proto(host string) *maruv1.Event {
+	p, c := eventProto(e.Event), maru.NewCloudEvent(host, e.name, e.Event)
+	p.Id, p.Source = c.ID, c.Source
+	return p
+}
+
 // eventOf decodes an event, and tells whether it was asked for.
-func eventOf(name string, data []byte, req *maruv1.EventsRequest) (maru.Event, bool, error) {
+func eventOf(name string, data []byte, req *maruv1.EventsRequest) (namedEvent, bool, error) {
 	scope, _, ok := scopeOfName(name)
 	if !ok || !fromScope(req.Scope).Covers(scope) {
-		return maru.Event{}, false, nil
+		return namedEvent{}, false, nil
 	}
-	var e maru.Event
-	if err := json.Unmarshal(data, &e); err != nil {
+	e := namedEvent{name: name}
+	if err := json.Unmarshal(data, &e.Event); err != nil {
 		return e, false, fmt.Errorf("stored event %q: %w", name, err)
 	}
 	if req.Service != "" && e.Service != req.Service || req.Since != nil && e.Time.Before(fromTime(req.Since)) {

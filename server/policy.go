@@ -72,6 +72,13 @@ var rules = map[string]rule{
 	maruv1connect.RepositoryServiceFollowProcedure:   {app, maru.RoleAdmin},
 	maruv1connect.RepositoryServiceUnfollowProcedure: {app, maru.RoleAdmin},
 
+	maruv1connect.DeliveryServiceDoraProcedure: {filter, maru.RoleRead},
+
+	maruv1connect.NotifyServiceAddProcedure:    {pattern, maru.RoleAdmin},
+	maruv1connect.NotifyServiceListProcedure:   {filter, maru.RoleRead},
+	maruv1connect.NotifyServiceRemoveProcedure: {pattern, maru.RoleAdmin},
+	maruv1connect.NotifyServiceTestProcedure:   {pattern, maru.RoleAdmin},
+
 	maruv1connect.LogServiceLogsProcedure: {filter, maru.RoleRead},
 
 	maruv1connect.ExecServiceExecProcedure:    {app, maru.RoleDeploy},

@@ -393,7 +393,7 @@ func (w *world) Processes(context.Context) ([]server.Process, error) {
 // deps are all roles, played by the world.
 func (w *world) deps(store maru.Store) server.Deps {
 	return server.Deps{
-		Store: store, Control: w, State: w, Jobs: jobs{w}, Routes: w, Engine: engine{w}, Images: w, Volumes: w, Logs: output{w}, Execer: w,
+		Store: store, Control: w, State: w, Jobs: jobs{w}, Routes: w, Performance: w, Receivers: &mouths{}, Engine: engine{w}, Images: w, Volumes: w, Logs: output{w}, Execer: w,
 		Forwarder: w, Meter: w, Builder: w, Tokens: w, Grants: w, Secrets: w, Backups: w, Processes: w, Certificates: w.certificates,
 		Authority: func() []byte { return []byte("PEM") },
 	}

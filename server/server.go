@@ -26,6 +26,7 @@ type Config struct {
 	Data       string      // folder for build contexts, absolute; required
 	SocketRole maru.Role   // of those who reach the unix socket and are neither root nor this user; default deploy
 	Version    VersionInfo // what Info tells
+	Host       string      // names this machine as the source of events
 	HTTPPort   uint16      // of the gateway, for addresses; 0: none
 	HTTPSPort  uint16      // of the gateway, for addresses; 0: none
 	Sources    sources.Config
@@ -109,6 +110,8 @@ func (s *Server) routes() http.Handler {
 	mux.Handle(maruv1connect.NewRunServiceHandler(runService{s}, options...))
 	mux.Handle(maruv1connect.NewEnvironmentServiceHandler(environmentService{s}, options...))
 	mux.Handle(maruv1connect.NewRepositoryServiceHandler(repositoryService{s}, options...))
+	mux.Handle(maruv1connect.NewDeliveryServiceHandler(deliveryService{s}, options...))
+	mux.Handle(maruv1connect.NewNotifyServiceHandler(notifyService{s}, options...))
 	mux.Handle(maruv1connect.NewLogServiceHandler(logService{s}, options...))
 	mux.Handle(maruv1connect.NewExecServiceHandler(execService{s}, options...))
 	mux.Handle(maruv1connect.NewPipelineServiceHandler(pipelineService{s}, options...))

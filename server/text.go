@@ -4,8 +4,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-
-	"github.com/marucloud/maru"
 )
 
 // valid makes text fit for a protobuf string: what containers print need not be UTF-8.
@@ -22,6 +20,6 @@ func validLines(lines []string) []string {
 func stack() string { return string(debug.Stack()) }
 
 // sortEvents puts the oldest first.
-func sortEvents(events []maru.Event) {
-	slices.SortStableFunc(events, func(a, b maru.Event) int { return a.Time.Compare(b.Time) })
+func sortEvents(events []namedEvent) {
+	slices.SortStableFunc(events, func(a, b namedEvent) int { return a.Time.Compare(b.Time) })
 }

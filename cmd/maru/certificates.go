@@ -198,13 +198,13 @@ func (c *controlPlane) watchHosts(ctx context.Context, changed chan<- struct{}) 
 	for ctx.Err() == nil {
 		_, revision, err := c.store.List(ctx, control.KindApp, "")
 		if err == nil {
-			notify(changed)
+			poke(changed)
 			for event, watchErr := range c.store.Watch(ctx, revision) {
 				if watchErr != nil {
 					break
 				}
 				if event.Key.Kind == control.KindApp || certificate.Is(event.Key) {
-					notify(changed)
+					poke(changed)
 				}
 			}
 		}
@@ -212,7 +212,7 @@ func (c *controlPlane) watchHosts(ctx context.Context, changed chan<- struct{}) 
 	}
 }
 
-func notify(changed chan<- struct{}) {
+func poke(changed chan<- struct{}) {
 	select {
 	case changed <- struct{}{}:
 	default:

@@ -89,9 +89,9 @@ func (d deployer) Verify(ctx context.Context, r maru.Run, folder string, tell fu
 	}, tell)
 }
 
-func (d deployer) Release(ctx context.Context, r maru.Run, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {
+func (d deployer) Release(ctx context.Context, r maru.Run, origin maru.Origin, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {
 	return d.plane.server.ReleaseCommit(ctx, server.Commit{
-		Scope: r.Scope, Name: r.Commit, Folder: folder, App: l.App, Secrets: l.Secrets, BuildSecrets: l.BuildSecrets, By: r.By, Message: r.Message,
+		Scope: r.Scope, Origin: origin, Again: r.Again, Folder: folder, App: l.App, Secrets: l.Secrets, BuildSecrets: l.BuildSecrets, By: r.By, Message: r.Message,
 		Of: entryOf(r), Seed: r.Preview != nil && r.Preview.Clone == "", Images: imagesOf(r),
 	}, tell)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/marucloud/maru/control"
 	"github.com/marucloud/maru/delivery/build"
 	"github.com/marucloud/maru/delivery/follow"
+	"github.com/marucloud/maru/delivery/notify"
 	"github.com/marucloud/maru/delivery/pipeline/machine/container"
 	"github.com/marucloud/maru/delivery/registry"
 	"github.com/marucloud/maru/delivery/run"
@@ -66,6 +67,7 @@ type controlPlane struct {
 	vault        *secrets.Vault
 	control      *control.Controller
 	pipelines    *pipelines
+	notifier     *notify.Notifier
 	server       *server.Server
 }
 
@@ -129,6 +131,10 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if err := c.newRuns(data); err != nil {
 		return nil, err
 	}
+	host := hostName()
+	if c.notifier, err = notify.New(notify.Config{Host: host}, c.store, c.box, c.log); err != nil {
+		return nil, err
+	}
 	c.tokens = token.New(c.store)
 	c.registry = registry.New(registry.Config{Hosts: p.registryHosts(), Tags: p.keepTags}, c.engine, c.tokens, c.control, c.log)
 	c.git = source.NewHandler(c.repositories, c.tokens, follow.Gate{Receiver: c.runs, Follower: c.follower})
@@ -137,8 +143,8 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		return nil, err
 	}
 	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, container.Parts{Engine: c.engine, Execer: c.engine, Images: jobImages{c.engine}, Traffic: c.publisher})
-	c.server, err = server.New(server.Config{Data: data, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
-		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Traffic: c.control,
+	c.server, err = server.New(server.Config{Data: data, Host: host, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
+		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Performance: c.control, Receivers: c.notifier, Traffic: c.control,
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
 		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines,
@@ -184,6 +190,14 @@ func (c *controlPlane) diskGuard(p *platform) *diskguard.Guard {
 	}, c.log)
 }
 
+// hostName names this machine to others.
+func hostName() string {
+	if host, err := os.Hostname(); err == nil && host != "" {
+		return host
+	}
+	return "localhost"
+}
+
 func portOf(address string) uint16 {
 	_, text, err := net.SplitHostPort(address)
 	if err != nil {
@@ -214,6 +228,7 @@ func (c *controlPlane) run(ctx context.Context, p *platform, parent sockets.Pare
 	group.Go(func() error { return c.runs.Run(ctx) })
 	group.Go(func() error { return c.registry.Run(ctx) })
 	group.Go(func() error { return c.follower.Run(ctx) })
+	group.Go(func() error { return c.notifier.Run(ctx) })
 	group.Go(func() error { return c.pipelines.sweep(ctx) })
 	group.Go(func() error { return c.keepCertificates(ctx) })
 	if c.certificates.acme != nil {

@@ -278,14 +278,14 @@ func (f *Follower) Look(ctx context.Context, to maru.Following) error {
 		return err
 	}
 	push := maru.Push{ID: rand.Text(), Repository: to.ID, Updates: updates, By: by(to)}
-	protected, err := f.receiver.Admit(ctx, push)
+	admitted, err := f.receiver.Admit(ctx, push) // what is unwanted waits for approval, as its run is held back
 	if err != nil {
 		return err
 	}
 	var refused []error
 	var moved []maru.RefUpdate
 	for _, u := range updates {
-		if slices.Contains(protected, u.Ref) {
+		if slices.Contains(admitted.Protected, u.Ref) {
 			forward, err := f.repositories.Forward(ctx, to.ID, u)
 			if err != nil {
 				refused = append(refused, err)
@@ -321,13 +321,13 @@ type Gate struct {
 }
 
 // Admit implements [source.Receiver].
-func (g Gate) Admit(ctx context.Context, push maru.Push) ([]string, error) {
+func (g Gate) Admit(ctx context.Context, push maru.Push) (source.Admission, error) {
 	to, err := load[maru.Following](ctx, g.Follower.store, followKey(push.Repository))
 	if err == nil {
-		return nil, maru.WithHint(maru.Errorf(maru.Denied, "%s follows %s", push.Repository.App, to.URL), "push there, or end that: maru repo unfollow")
+		return source.Admission{}, maru.WithHint(maru.Errorf(maru.Denied, "%s follows %s", push.Repository.App, to.URL), "push there, or end that: maru repo unfollow")
 	}
 	if maru.KindOf(err) != maru.NotFound {
-		return nil, err
+		return source.Admission{}, err
 	}
 	return g.Receiver.Admit(ctx, push)
 }

@@ -136,10 +136,10 @@ type receiver struct {
 	denied    error
 }
 
-func (r *receiver) Admit(context.Context, maru.Push) ([]string, error) {
+func (r *receiver) Admit(context.Context, maru.Push) (source.Admission, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.protected, r.denied
+	return source.Admission{Protected: r.protected}, r.denied
 }
 
 func (r *receiver) Received(_ context.Context, push maru.Push) (func(context.Context, func(string)) error, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/marucloud/maru"
 )
@@ -17,6 +18,9 @@ const (
 	kindLeaving    = "leaving"    // SCOPE: maru.Environment that is being taken away
 )
 
+// kindDelivery is owned by the control loops: SCOPE/NUMBER: maru.Delivery.
+const kindDelivery = "delivery"
+
 // repository is what is known of a repository.
 type repository struct {
 	// Seen is the commit of each branch for which there is what follows from it.
@@ -28,10 +32,10 @@ type repository struct {
 	Protected []string `json:"protected,omitempty"`
 }
 
-// ended is the event that a run is over.
-func ended(run maru.Run) maru.Change {
+// told is the event that a run is over, or waits.
+func told(run maru.Run, at time.Time) maru.Change {
 	e := maru.Event{
-		Time: run.Ended, Scope: run.Scope, Rollout: run.Rollout, Type: "run-" + string(run.Phase), By: run.By,
+		Time: at, Scope: run.Scope, Rollout: run.Rollout, Type: "run-" + string(run.Phase), By: run.By,
 		Message: fmt.Sprintf("run %d (%.12s of %s): %s", run.Number, run.Commit, run.Branch, run.Phase),
 	}
 	if run.Reason != "" {
@@ -122,8 +126,11 @@ func (r *Runs) change(ctx context.Context, scope maru.Scope, number int, change 
 			return run, err
 		}
 		changes := []maru.Change{{Key: runKey(scope, number), Expect: revision, Data: maru.Raw(run)}}
-		if run.Phase.Final() {
-			changes = append(changes, ended(run))
+		switch {
+		case run.Phase.Final():
+			changes = append(changes, told(run, run.Ended))
+		case run.Phase == maru.RunWaiting:
+			changes = append(changes, told(run, time.Now().UTC()))
 		}
 		_, err = r.store.Commit(ctx, changes...)
 		if err == nil {

@@ -136,7 +136,7 @@ func (r *Runs) Retry(ctx context.Context, scope maru.Scope, number int, by strin
 			return old, maru.WithHint(maru.Errorf(maru.Conflict, "run %d is not over: it is %s", old.Number, old.Phase), "cancel it first, or let it end")
 		}
 		c := recording{Runs: r}
-		run := maru.Run{Scope: scope, Branch: old.Branch, Commit: old.Commit, Message: old.Message, By: by, Of: old.Number, Manual: old.Manual, Domain: old.Domain, Preview: old.Preview, From: old.From}
+		run := maru.Run{Scope: scope, Branch: old.Branch, Commit: old.Commit, Message: old.Message, By: by, Of: old.Number, Manual: old.Manual, Domain: old.Domain, Preview: old.Preview, From: old.From, Again: true}
 		if err := c.again(ctx, run); err != nil {
 			return old, err
 		}
@@ -187,6 +187,7 @@ func (r *Runs) Approve(ctx context.Context, scope maru.Scope, number int, by str
 			return maru.WithHint(maru.Errorf(maru.Conflict, "run %d does not wait for approval: it is %s", now.Number, now.Phase), "`maru runs` lists what does")
 		}
 		now.Phase, now.Approved, now.ApprovedBy = maru.RunQueued, time.Now().UTC(), by
+		now.Reason, now.Hint = "", ""
 		return nil
 	})
 	if err == nil {

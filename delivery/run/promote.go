@@ -36,7 +36,7 @@ func (r *Runs) Promote(ctx context.Context, scope maru.Scope, from, by string) (
 	if err != nil {
 		return maru.Run{}, err
 	}
-	origin, err := r.origin(ctx, source, serving.Rollouts)
+	origin, err := r.inForce(ctx, source, serving.Rollouts)
 	if err != nil {
 		return maru.Run{}, err
 	}
@@ -52,8 +52,8 @@ func (r *Runs) Promote(ctx context.Context, scope maru.Scope, from, by string) (
 	return r.make(ctx, run)
 }
 
-// origin is the run whose commit an environment has in force.
-func (r *Runs) origin(ctx context.Context, scope maru.Scope, rollouts []int) (maru.Run, error) {
+// inForce is the run whose commit an environment has in force.
+func (r *Runs) inForce(ctx context.Context, scope maru.Scope, rollouts []int) (maru.Run, error) {
 	runs, err := r.list(ctx, scope.String()+"/")
 	if err != nil {
 		return maru.Run{}, err

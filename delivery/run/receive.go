@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/delivery/source"
 	"github.com/marucloud/maru/plan"
 )
 
@@ -18,12 +19,13 @@ const headRefs = "refs/heads/"
 // Options of a push: git push -o NAME, or -o NAME=VALUE.
 const (
 	optionSkip        = "skip"        // nothing follows from the push
+	optionAgain       = "again"       // also what was taken back there
 	optionEnvironment = "environment" // where the branch is deployed, in the place of what the file says
 )
 
 // wish is what the options of a push ask for.
 type wish struct {
-	skip        bool
+	skip, again bool
 	environment string
 }
 
@@ -34,6 +36,8 @@ func wishOf(options []string) (wish, error) {
 		switch name {
 		case optionSkip, "ci.skip":
 			w.skip = true
+		case optionAgain:
+			w.again = true
 		case optionEnvironment, "env":
 			if err := maru.CheckName("environment", value); err != nil {
 				return w, err
@@ -41,29 +45,29 @@ func wishOf(options []string) (wish, error) {
 			w.environment = value
 		default:
 			return w, maru.WithHint(maru.Errorf(maru.Invalid, "the push option %q is unknown", option),
-				"use -o skip, or -o environment=NAME")
+				"use -o skip, -o again, or -o environment=NAME")
 		}
 	}
 	return w, nil
 }
 
 // Admit decides about a push before git sees it, and keeps what it is to do.
-func (r *Runs) Admit(ctx context.Context, push maru.Push) (protected []string, err error) {
+func (r *Runs) Admit(ctx context.Context, push maru.Push) (admitted source.Admission, err error) {
 	w, err := wishOf(push.Options)
 	if err != nil {
-		return nil, err
+		return admitted, err
 	}
 	known, revision, err := load[repository](ctx, r.store, repositoryKey(push.Repository))
 	if err != nil {
-		return nil, err
+		return admitted, err
 	}
 	branches, standard, err := r.repositories.Branches(ctx, push.Repository)
 	if err != nil {
-		return nil, err
+		return admitted, err
 	}
 	standard = defaultBranch(standard, branches, push.Updates)
 	if w.environment != "" && len(push.Updates) > 1 {
-		return nil, maru.Errorf(maru.Invalid, "-o environment is for a push of one branch")
+		return admitted, maru.Errorf(maru.Invalid, "-o environment is for a push of one branch")
 	}
 	for _, u := range push.Updates {
 		branch, ok := strings.CutPrefix(u.Ref, headRefs)
@@ -71,19 +75,26 @@ func (r *Runs) Admit(ctx context.Context, push maru.Push) (protected []string, e
 			continue
 		}
 		if plan.Protected(branch, standard, known.Environments, known.Protected) {
-			protected = append(protected, u.Ref)
+			admitted.Protected = append(admitted.Protected, u.Ref)
 		}
 		target, _, err := r.target(ctx, push.Repository, w, branch, standard, known)
 		if err != nil {
-			return nil, err
+			return admitted, err
 		}
 		if !mayDeploy(push, target) {
-			return nil, maru.WithHint(maru.Errorf(maru.Denied, "the token %s may not deploy to %s, where %s goes", push.By.Name, target.Environment, branch),
+			return admitted, maru.WithHint(maru.Errorf(maru.Denied, "the token %s may not deploy to %s, where %s goes", push.By.Name, target.Environment, branch),
 				"use a token for "+target.Of+", or push another branch")
 		}
 		if branch == standard && !push.By.Scope.Covers(push.Repository.In(maru.DefaultEnvironment)) {
-			return nil, maru.WithHint(maru.Errorf(maru.Denied, "the token %s may not move %s, which says what goes where", push.By.Name, branch),
+			return admitted, maru.WithHint(maru.Errorf(maru.Denied, "the token %s may not move %s, which says what goes where", push.By.Name, branch),
 				"use a token for "+maru.DefaultEnvironment+", or push another branch")
+		}
+		if target.Environment != "" && u.New != "" && !w.skip && !w.again {
+			unwanted, err := r.unwanted(ctx, push.Repository.In(target.Environment), u.Ref)
+			if err != nil {
+				return admitted, err
+			}
+			admitted.Unwanted = append(admitted.Unwanted, unwanted...)
 		}
 	}
 	changes := []maru.Change{{Key: pushKey(push.Repository, push.ID), Data: maru.Raw(push), Expect: maru.Any}}
@@ -92,7 +103,7 @@ func (r *Runs) Admit(ctx context.Context, push maru.Push) (protected []string, e
 		changes = append(changes, maru.Change{Key: repositoryKey(push.Repository), Data: maru.Raw(repository{Environments: known.Environments, Of: known.Of, Protected: known.Protected}), Expect: revision})
 	}
 	_, err = r.store.Commit(ctx, changes...)
-	return protected, err
+	return admitted, err
 }
 
 // target tells where a branch is deployed: where the options of its push say, or the file on the default branch.
@@ -303,7 +314,7 @@ func (c *recording) branch(ctx context.Context, branch, commit string, numbers m
 	}
 	run := maru.Run{
 		Scope: scope, Branch: branch, Commit: commit, Message: c.repositories.Subject(ctx, c.push.Repository, commit), By: c.push.By.Name,
-		Manual: target.Manual(), Domain: target.Domain,
+		Manual: target.Manual(), Domain: target.Domain, Again: c.wish.again,
 	}
 	if target.Preview {
 		owner := branch
@@ -340,6 +351,7 @@ func (c *recording) add(ctx context.Context, run maru.Run, numbers map[maru.Scop
 	run.Phase, run.Created = maru.RunQueued, time.Now().UTC()
 	if run.Manual {
 		run.Phase = maru.RunWaiting
+		c.changes = append(c.changes, told(run, run.Created))
 	}
 	for _, old := range before {
 		if old.Phase != maru.RunQueued && old.Phase != maru.RunWaiting {

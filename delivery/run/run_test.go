@@ -30,15 +30,20 @@ type world struct {
 	standard string
 	policy   map[string]maru.EnvironmentPolicy
 	deployed []string // commits, as their releases are made
+	origins  []maru.Origin
 	rollouts int
-	release  func(ctx context.Context, run maru.Run) error
-	follow   func(ctx context.Context, run maru.Run) error
-	load     error
-	present  map[maru.Scope]Presence
-	acts     []string // what was done to environments
-	removing func() error
-	serving  Serving
-	verify   error
+	held     map[string][]string // commits that still have all of one that was taken back
+	reverts  []source.Revert
+
+	rollbackWhileTesting func()
+	release              func(ctx context.Context, run maru.Run) error
+	follow               func(ctx context.Context, run maru.Run) error
+	load                 error
+	present              map[maru.Scope]Presence
+	acts                 []string // what was done to environments
+	removing             func() error
+	serving              Serving
+	verify               error
 }
 
 func (w *world) List() []maru.RepositoryID { return []maru.RepositoryID{shop} }
@@ -64,6 +69,27 @@ func (w *world) Subject(_ context.Context, _ maru.RepositoryID, commit string) s
 	return "subject of " + commit
 }
 
+func (w *world) Brings(_ context.Context, _ maru.RepositoryID, before, commit string, _ int) ([]maru.Commit, int, error) {
+	return []maru.Commit{{ID: before + ".." + commit}}, 0, nil
+}
+
+func (w *world) Tree(_ context.Context, _ maru.RepositoryID, commit string) (string, error) {
+	return "tree of " + commit, nil
+}
+
+func (w *world) Holds(_ context.Context, _ maru.RepositoryID, commit, _, other string) (holds, contains bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.held[other], commit), true, nil
+}
+
+func (w *world) OfferReverts(_ context.Context, _ maru.RepositoryID, wanted []source.Revert) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reverts = wanted
+	return nil
+}
+
 func (w *world) Load(context.Context, string, maru.Run) (Loaded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -74,10 +100,13 @@ func (w *world) Verify(_ context.Context, run maru.Run, _ string, tell func(maru
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	tell(maru.RunLogLine{Service: "unit", Output: true, Text: "testing " + run.Commit})
+	if w.rollbackWhileTesting != nil {
+		w.rollbackWhileTesting()
+	}
 	return w.verify
 }
 
-func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
+func (w *world) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
 	tell(maru.RunLogLine{Service: "web", Output: true, Text: "building " + run.Commit})
 	w.mu.Lock()
 	release := w.release
@@ -93,6 +122,7 @@ func (w *world) Release(ctx context.Context, run maru.Run, _ string, _ Loaded, t
 		return 0, nil
 	}
 	w.deployed = append(w.deployed, run.Commit)
+	w.origins = append(w.origins, origin)
 	w.rollouts++
 	w.present[run.Scope] = Deployed
 	return w.rollouts, nil

@@ -46,6 +46,12 @@ type Repositories interface {
 	SetDefault(ctx context.Context, id maru.RepositoryID, branch string) error
 	Checkout(ctx context.Context, id maru.RepositoryID, commit string) (source.Checkout, error)
 	Subject(ctx context.Context, id maru.RepositoryID, commit string) string
+	// Brings gives the changes that a commit has and the one before ("": none) has not, newest first.
+	Brings(ctx context.Context, id maru.RepositoryID, before, commit string, most int) (commits []maru.Commit, more int, err error)
+	Tree(ctx context.Context, id maru.RepositoryID, commit string) (string, error)
+	// Holds tells whether a commit still has all that another one changed, and whether that is an ancestor of it.
+	Holds(ctx context.Context, id maru.RepositoryID, commit, before, other string) (holds, contains bool, err error)
+	OfferReverts(ctx context.Context, id maru.RepositoryID, wanted []source.Revert) error
 }
 
 // Loaded is an app as the compose file of a commit has it.
@@ -65,7 +71,7 @@ type Deployer interface {
 	Verify(ctx context.Context, run maru.Run, folder string, tell func(maru.RunLogLine)) error
 	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
 	// While a rollout to the same state is under way it is that one.
-	Release(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)
+	Release(ctx context.Context, run maru.Run, origin maru.Origin, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)
 	// Follow tells how a rollout goes until it ended well; an error of kind RolledBack: what ran before runs again.
 	Follow(ctx context.Context, run maru.Run, rollout int, tell func(maru.RunLogLine)) error
 	// Presence tells what of an app is there in an environment.
@@ -124,6 +130,7 @@ func (r *Runs) Run(ctx context.Context) error {
 	defer r.close(errRestarting)
 	var workers sync.WaitGroup
 	defer workers.Wait()
+	workers.Go(func() { r.keepReverts(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -13,6 +13,9 @@ import (
 // errCancelled is the cause of the end of a run's context when people ended it.
 var errCancelled = errors.New("it was cancelled")
 
+// errWaits ends the work on a run that is to wait for approval.
+var errWaits = errors.New("it waits for approval")
+
 // carryOut does what is left of a run. When ctx ends for another reason than a cancellation the run stays as
 // it is, for the next process.
 func (r *Runs) carryOut(ctx context.Context, run maru.Run) {
@@ -24,6 +27,9 @@ func (r *Runs) carryOut(ctx context.Context, run maru.Run) {
 	}()
 	say := func(format string, args ...any) { log.add(maru.RunLogLine{Text: fmt.Sprintf(format, args...)}) }
 	err := r.steps(ctx, &run, log, say)
+	if errors.Is(err, errWaits) {
+		return
+	}
 	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
 		return
 	}
@@ -79,6 +85,9 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 		say("the server was restarted: the run begins again")
 	}
 	say("run %d of %s: %.12s of %s goes to %s, by %s", run.Number, run.Scope.App, run.Commit, run.Branch, run.Scope.Environment, run.By)
+	if err := r.holdBack(ctx, run, say); err != nil {
+		return 0, err
+	}
 	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
 	checkout, err := r.repositories.Checkout(ctx, id, run.Commit)
 	if err != nil {
@@ -108,7 +117,43 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 			return 0, err
 		}
 	}
-	return r.deployer.Release(ctx, *run, checkout.Dir, loaded, log.add)
+	origin, err := r.origin(ctx, *run)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.holdBack(ctx, run, nil); err != nil { // somebody may have rolled back meanwhile
+		return 0, err
+	}
+	return r.deployer.Release(ctx, *run, origin, checkout.Dir, loaded, log.add)
+}
+
+// mostCommits is how many commits of one deployment are kept, for their lead times.
+const mostCommits = 100
+
+// origin tells where a run's deployment comes from, and what it brings that was not deployed there before. A
+// deployment does not fail for commits that can't be told.
+func (r *Runs) origin(ctx context.Context, run maru.Run) (maru.Origin, error) {
+	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
+	o := maru.Origin{Branch: run.Branch, Commit: run.Commit}
+	var err error
+	if o.Tree, err = r.repositories.Tree(ctx, id, run.Commit); err != nil {
+		return o, err
+	}
+	before, err := r.list(ctx, run.Scope.String()+"/")
+	if err != nil {
+		return o, err
+	}
+	for _, old := range before {
+		if old.Phase == maru.RunSucceeded {
+			o.Before = old.Commit
+		}
+	}
+	o.Commits, o.More, err = r.repositories.Brings(ctx, id, o.Before, run.Commit, mostCommits)
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("what a deployment brings can't be told: it has no lead time", "run", run.Number, "app", run.Scope.String(), "error", err)
+		err = nil
+	}
+	return o, err
 }
 
 // end writes down how the run ended. The log is complete before that shows.

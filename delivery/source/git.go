@@ -79,7 +79,19 @@ func (s *Repositories) hooks() string { return filepath.Join(s.cfg.Folder, "hook
 const (
 	refusedVariable   = "MARU_REFUSED"   // why nothing is taken; empty: see protected
 	protectedVariable = "MARU_PROTECTED" // refs that may only be moved forward, with spaces between
+	unwantedVariable  = "MARU_UNWANTED"  // lines of: ref, object name, why
 )
+
+// mostUnwanted is how many of them a push is held against, the newest: an environment variable has its limits.
+const mostUnwanted = 100
+
+func unwantedLines(all []Unwanted) string {
+	var lines []string
+	for _, u := range all[max(0, len(all)-mostUnwanted):] {
+		lines = append(lines, u.Ref+" "+u.Name+" "+strings.Join(strings.Fields(printable(u.Why)), " "))
+	}
+	return strings.Join(lines, "\n")
+}
 
 // preReceive decides about a push whose objects are there, but not yet part of the repository.
 const preReceive = `#!/bin/sh
@@ -90,6 +102,22 @@ if [ -n "$MARU_REFUSED" ]; then
 fi
 status=0
 while read -r old new ref; do
+	case $new in *[!0]*)
+		tree=$(git rev-parse --verify --quiet "$new^{tree}")
+		why=$(printf '%s\n' "$MARU_UNWANTED" | while read -r name object text; do
+			[ "$name" = "$ref" ] || continue
+			if [ "$object" = "$tree" ] || [ "$object" = "$new" ]; then
+				printf '%s\n' "$text"
+				break
+			fi
+		done)
+		if [ -n "$why" ]; then
+			printf '%s\n' "$why" >&2
+			status=1
+			continue
+		fi
+		;;
+	esac
 	case " $MARU_PROTECTED " in
 	*" $ref "*) ;;
 	*) continue ;;

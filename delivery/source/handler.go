@@ -25,13 +25,26 @@ type Authenticator interface {
 
 // Receiver decides about pushes, and is told of them.
 type Receiver interface {
-	// Admit tells which of the refs that a push moves may only be moved forward. An error refuses the whole push.
-	Admit(ctx context.Context, push maru.Push) (protected []string, err error)
+	// Admit tells what holds for the refs that a push moves. An error refuses the whole push.
+	Admit(ctx context.Context, push maru.Push) (Admission, error)
 	// Received makes durable what follows from those updates of a push that were made, maybe none. It is called
 	// once for each push that was admitted, unless this process dies meanwhile. Follow then tells a person how
 	// that goes, line by line, until it ended; its error is how it failed. Following ends with ctx, what is
 	// followed does not.
 	Received(ctx context.Context, push maru.Push) (follow func(ctx context.Context, tell func(line string)) error, err error)
+}
+
+// Admission is what holds for the refs of a push. What breaks it refuses the whole push.
+type Admission struct {
+	Protected []string // they may only be moved forward
+	Unwanted  []Unwanted
+}
+
+// Unwanted is what a ref may not be moved to.
+type Unwanted struct {
+	Ref  string
+	Name string // object name of a commit, or of a tree: any commit with these files
+	Why  string // in one line, with what to do
 }
 
 // Handler serves repositories to people with tokens.

@@ -26,9 +26,9 @@ func (c *exchange) receive(body io.Reader, to io.Writer, flush func() error) err
 		push.ID = "" // a client that tries whether it is let in
 	}
 	var refused string
-	var protected []string
+	var admitted Admission
 	if push.ID != "" {
-		if protected, err = c.receiver.Admit(c.ctx, push); err != nil {
+		if admitted, err = c.receiver.Admit(c.ctx, push); err != nil {
 			if maru.KindOf(err) == maru.Internal {
 				return err
 			}
@@ -36,7 +36,7 @@ func (c *exchange) receive(body io.Reader, to io.Writer, flush func() error) err
 		}
 	}
 	cmd := c.git(context.WithoutCancel(c.ctx), "receive-pack", "--stateless-rpc", c.dir)
-	cmd.Env = append(cmd.Env, refusedVariable+"="+refused, protectedVariable+"="+strings.Join(protected, " "))
+	cmd.Env = append(cmd.Env, refusedVariable+"="+refused, protectedVariable+"="+strings.Join(admitted.Protected, " "), unwantedVariable+"="+unwantedLines(admitted.Unwanted))
 	cmd.Stdin = bytes.NewReader(request.raw)
 	if request.hasPack() {
 		cmd.Stdin = io.MultiReader(cmd.Stdin, body)

@@ -29,6 +29,7 @@ type desk struct {
 	tokens    map[string]maru.Token
 	admit     func(maru.Push) error
 	protected []string
+	unwanted  []Unwanted
 	received  []maru.Push
 	fail      error // of Received
 	lines     []string
@@ -46,15 +47,15 @@ func (d *desk) Authenticate(_ context.Context, secret string) (maru.Token, error
 	return token, nil
 }
 
-func (d *desk) Admit(_ context.Context, push maru.Push) ([]string, error) {
+func (d *desk) Admit(_ context.Context, push maru.Push) (Admission, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.admit != nil {
 		if err := d.admit(push); err != nil {
-			return nil, err
+			return Admission{}, err
 		}
 	}
-	return d.protected, nil
+	return Admission{Protected: d.protected, Unwanted: d.unwanted}, nil
 }
 
 func (d *desk) Received(_ context.Context, push maru.Push) (func(context.Context, func(string)) error, error) {

@@ -2380,8 +2380,13 @@ type AppStatus struct {
 	// state is as in AppSummary.
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// rollout is the latest, if any.
-	Rollout       *Rollout         `protobuf:"bytes,3,opt,name=rollout,proto3" json:"rollout,omitempty"`
-	Services      []*ServiceStatus `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
+	Rollout  *Rollout         `protobuf:"bytes,3,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Services []*ServiceStatus `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
+	// git is how the environment and the branch that goes there differ; empty: no branch does. Status has it, Watch
+	// has not.
+	Git *GitStatus `protobuf:"bytes,5,opt,name=git,proto3" json:"git,omitempty"`
+	// notices say in words what else somebody should know of. Status has them, Watch has not.
+	Notices       []string `protobuf:"bytes,6,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2444,6 +2449,119 @@ func (x *AppStatus) GetServices() []*ServiceStatus {
 	return nil
 }
 
+func (x *AppStatus) GetGit() *GitStatus {
+	if x != nil {
+		return x.Git
+	}
+	return nil
+}
+
+func (x *AppStatus) GetNotices() []string {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
+}
+
+// GitStatus holds an environment against the branch that goes there.
+type GitStatus struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Branch string                 `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	// tip is the branch's newest commit.
+	Tip string `protobuf:"bytes,2,opt,name=tip,proto3" json:"tip,omitempty"`
+	// commit is what the environment runs; empty: what runs is not from Git, or is not known any more.
+	Commit string `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`
+	// rollout is the one that brought the commit.
+	Rollout int32 `protobuf:"varint,4,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// taken_back says why the branch's newest state was taken back here; empty: it was not.
+	TakenBack string `protobuf:"bytes,5,opt,name=taken_back,json=takenBack,proto3" json:"taken_back,omitempty"`
+	// revert is the branch that has a commit which takes it back in Git; empty: there is none.
+	Revert string `protobuf:"bytes,6,opt,name=revert,proto3" json:"revert,omitempty"`
+	// message sums up how they differ; empty: they don't.
+	Message       string `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GitStatus) Reset() {
+	*x = GitStatus{}
+	mi := &file_maru_v1_app_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GitStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GitStatus) ProtoMessage() {}
+
+func (x *GitStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_maru_v1_app_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GitStatus.ProtoReflect.Descriptor instead.
+func (*GitStatus) Descriptor() ([]byte, []int) {
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *GitStatus) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *GitStatus) GetTip() string {
+	if x != nil {
+		return x.Tip
+	}
+	return ""
+}
+
+func (x *GitStatus) GetCommit() string {
+	if x != nil {
+		return x.Commit
+	}
+	return ""
+}
+
+func (x *GitStatus) GetRollout() int32 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
+}
+
+func (x *GitStatus) GetTakenBack() string {
+	if x != nil {
+		return x.TakenBack
+	}
+	return ""
+}
+
+func (x *GitStatus) GetRevert() string {
+	if x != nil {
+		return x.Revert
+	}
+	return ""
+}
+
+func (x *GitStatus) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // ServiceStatus is the present state of a service.
 type ServiceStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2474,7 +2592,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_maru_v1_app_proto_msgTypes[42]
+	mi := &file_maru_v1_app_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2604,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[42]
+	mi := &file_maru_v1_app_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2617,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{42}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -2626,7 +2744,7 @@ type Share struct {
 
 func (x *Share) Reset() {
 	*x = Share{}
-	mi := &file_maru_v1_app_proto_msgTypes[43]
+	mi := &file_maru_v1_app_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2756,7 @@ func (x *Share) String() string {
 func (*Share) ProtoMessage() {}
 
 func (x *Share) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[43]
+	mi := &file_maru_v1_app_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2769,7 @@ func (x *Share) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Share.ProtoReflect.Descriptor instead.
 func (*Share) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{43}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Share) GetRelease() int32 {
@@ -2679,7 +2797,7 @@ type ReleasesRequest struct {
 
 func (x *ReleasesRequest) Reset() {
 	*x = ReleasesRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[44]
+	mi := &file_maru_v1_app_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2809,7 @@ func (x *ReleasesRequest) String() string {
 func (*ReleasesRequest) ProtoMessage() {}
 
 func (x *ReleasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[44]
+	mi := &file_maru_v1_app_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2822,7 @@ func (x *ReleasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleasesRequest.ProtoReflect.Descriptor instead.
 func (*ReleasesRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{44}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReleasesRequest) GetScope() *Scope {
@@ -2737,7 +2855,7 @@ type ReleasesResponse struct {
 
 func (x *ReleasesResponse) Reset() {
 	*x = ReleasesResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[45]
+	mi := &file_maru_v1_app_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +2867,7 @@ func (x *ReleasesResponse) String() string {
 func (*ReleasesResponse) ProtoMessage() {}
 
 func (x *ReleasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[45]
+	mi := &file_maru_v1_app_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +2880,7 @@ func (x *ReleasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleasesResponse.ProtoReflect.Descriptor instead.
 func (*ReleasesResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{45}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReleasesResponse) GetReleases() []*Release {
@@ -2782,7 +2900,7 @@ type RolloutsRequest struct {
 
 func (x *RolloutsRequest) Reset() {
 	*x = RolloutsRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[46]
+	mi := &file_maru_v1_app_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2912,7 @@ func (x *RolloutsRequest) String() string {
 func (*RolloutsRequest) ProtoMessage() {}
 
 func (x *RolloutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[46]
+	mi := &file_maru_v1_app_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2925,7 @@ func (x *RolloutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutsRequest.ProtoReflect.Descriptor instead.
 func (*RolloutsRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{46}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RolloutsRequest) GetScope() *Scope {
@@ -2833,7 +2951,7 @@ type RolloutsResponse struct {
 
 func (x *RolloutsResponse) Reset() {
 	*x = RolloutsResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[47]
+	mi := &file_maru_v1_app_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2963,7 @@ func (x *RolloutsResponse) String() string {
 func (*RolloutsResponse) ProtoMessage() {}
 
 func (x *RolloutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[47]
+	mi := &file_maru_v1_app_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2976,7 @@ func (x *RolloutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutsResponse.ProtoReflect.Descriptor instead.
 func (*RolloutsResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{47}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RolloutsResponse) GetRollouts() []*Rollout {
@@ -2883,7 +3001,7 @@ type EventsRequest struct {
 
 func (x *EventsRequest) Reset() {
 	*x = EventsRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[48]
+	mi := &file_maru_v1_app_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3013,7 @@ func (x *EventsRequest) String() string {
 func (*EventsRequest) ProtoMessage() {}
 
 func (x *EventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[48]
+	mi := &file_maru_v1_app_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3026,7 @@ func (x *EventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
 func (*EventsRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{48}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *EventsRequest) GetScope() *Scope {
@@ -2955,7 +3073,7 @@ type EventsResponse struct {
 
 func (x *EventsResponse) Reset() {
 	*x = EventsResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[49]
+	mi := &file_maru_v1_app_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3085,7 @@ func (x *EventsResponse) String() string {
 func (*EventsResponse) ProtoMessage() {}
 
 func (x *EventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[49]
+	mi := &file_maru_v1_app_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3098,7 @@ func (x *EventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
 func (*EventsResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{49}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *EventsResponse) GetEvent() *Event {
@@ -3000,7 +3118,7 @@ type UsageRequest struct {
 
 func (x *UsageRequest) Reset() {
 	*x = UsageRequest{}
-	mi := &file_maru_v1_app_proto_msgTypes[50]
+	mi := &file_maru_v1_app_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3012,7 +3130,7 @@ func (x *UsageRequest) String() string {
 func (*UsageRequest) ProtoMessage() {}
 
 func (x *UsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[50]
+	mi := &file_maru_v1_app_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3025,7 +3143,7 @@ func (x *UsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageRequest.ProtoReflect.Descriptor instead.
 func (*UsageRequest) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{50}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UsageRequest) GetScope() *Scope {
@@ -3046,7 +3164,7 @@ type UsageResponse struct {
 
 func (x *UsageResponse) Reset() {
 	*x = UsageResponse{}
-	mi := &file_maru_v1_app_proto_msgTypes[51]
+	mi := &file_maru_v1_app_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3176,7 @@ func (x *UsageResponse) String() string {
 func (*UsageResponse) ProtoMessage() {}
 
 func (x *UsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_maru_v1_app_proto_msgTypes[51]
+	mi := &file_maru_v1_app_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3189,7 @@ func (x *UsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageResponse.ProtoReflect.Descriptor instead.
 func (*UsageResponse) Descriptor() ([]byte, []int) {
-	return file_maru_v1_app_proto_rawDescGZIP(), []int{51}
+	return file_maru_v1_app_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UsageResponse) GetUsage() []*Usage {
@@ -3257,12 +3375,23 @@ const file_maru_v1_app_proto_rawDesc = "" +
 	"\fWatchRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\"5\n" +
 	"\rWatchResponse\x12$\n" +
-	"\x03app\x18\x01 \x01(\v2\x12.maru.v1.AppStatusR\x03app\"\xa7\x01\n" +
+	"\x03app\x18\x01 \x01(\v2\x12.maru.v1.AppStatusR\x03app\"\xe7\x01\n" +
 	"\tAppStatus\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
 	"\arollout\x18\x03 \x01(\v2\x10.maru.v1.RolloutR\arollout\x122\n" +
-	"\bservices\x18\x04 \x03(\v2\x16.maru.v1.ServiceStatusR\bservices\"\xe4\x03\n" +
+	"\bservices\x18\x04 \x03(\v2\x16.maru.v1.ServiceStatusR\bservices\x12$\n" +
+	"\x03git\x18\x05 \x01(\v2\x12.maru.v1.GitStatusR\x03git\x12\x18\n" +
+	"\anotices\x18\x06 \x03(\tR\anotices\"\xb8\x01\n" +
+	"\tGitStatus\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x10\n" +
+	"\x03tip\x18\x02 \x01(\tR\x03tip\x12\x16\n" +
+	"\x06commit\x18\x03 \x01(\tR\x06commit\x12\x18\n" +
+	"\arollout\x18\x04 \x01(\x05R\arollout\x12\x1d\n" +
+	"\n" +
+	"taken_back\x18\x05 \x01(\tR\ttakenBack\x12\x16\n" +
+	"\x06revert\x18\x06 \x01(\tR\x06revert\x12\x18\n" +
+	"\amessage\x18\a \x01(\tR\amessage\"\xe4\x03\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -3346,7 +3475,7 @@ func file_maru_v1_app_proto_rawDescGZIP() []byte {
 	return file_maru_v1_app_proto_rawDescData
 }
 
-var file_maru_v1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_maru_v1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_maru_v1_app_proto_goTypes = []any{
 	(*PlanRequest)(nil),           // 0: maru.v1.PlanRequest
 	(*PlanResponse)(nil),          // 1: maru.v1.PlanResponse
@@ -3390,149 +3519,151 @@ var file_maru_v1_app_proto_goTypes = []any{
 	(*WatchRequest)(nil),          // 39: maru.v1.WatchRequest
 	(*WatchResponse)(nil),         // 40: maru.v1.WatchResponse
 	(*AppStatus)(nil),             // 41: maru.v1.AppStatus
-	(*ServiceStatus)(nil),         // 42: maru.v1.ServiceStatus
-	(*Share)(nil),                 // 43: maru.v1.Share
-	(*ReleasesRequest)(nil),       // 44: maru.v1.ReleasesRequest
-	(*ReleasesResponse)(nil),      // 45: maru.v1.ReleasesResponse
-	(*RolloutsRequest)(nil),       // 46: maru.v1.RolloutsRequest
-	(*RolloutsResponse)(nil),      // 47: maru.v1.RolloutsResponse
-	(*EventsRequest)(nil),         // 48: maru.v1.EventsRequest
-	(*EventsResponse)(nil),        // 49: maru.v1.EventsResponse
-	(*UsageRequest)(nil),          // 50: maru.v1.UsageRequest
-	(*UsageResponse)(nil),         // 51: maru.v1.UsageResponse
-	nil,                           // 52: maru.v1.PlanRequest.SourcesEntry
-	nil,                           // 53: maru.v1.PlanRequest.SecretsEntry
-	nil,                           // 54: maru.v1.DeployRequest.SourcesEntry
-	nil,                           // 55: maru.v1.DeployRequest.SecretsEntry
-	nil,                           // 56: maru.v1.DeployRequest.BuildSecretsEntry
-	nil,                           // 57: maru.v1.DeployRequest.RegistriesEntry
-	nil,                           // 58: maru.v1.BuildSecrets.ValuesEntry
-	nil,                           // 59: maru.v1.ScaleRequest.ReplicasEntry
-	(*Scope)(nil),                 // 60: maru.v1.Scope
-	(*structpb.Struct)(nil),       // 61: google.protobuf.Struct
-	(*Rollout)(nil),               // 62: maru.v1.Rollout
-	(*durationpb.Duration)(nil),   // 63: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 64: google.protobuf.Timestamp
-	(*Instance)(nil),              // 65: maru.v1.Instance
-	(*Release)(nil),               // 66: maru.v1.Release
-	(*Event)(nil),                 // 67: maru.v1.Event
-	(*Usage)(nil),                 // 68: maru.v1.Usage
+	(*GitStatus)(nil),             // 42: maru.v1.GitStatus
+	(*ServiceStatus)(nil),         // 43: maru.v1.ServiceStatus
+	(*Share)(nil),                 // 44: maru.v1.Share
+	(*ReleasesRequest)(nil),       // 45: maru.v1.ReleasesRequest
+	(*ReleasesResponse)(nil),      // 46: maru.v1.ReleasesResponse
+	(*RolloutsRequest)(nil),       // 47: maru.v1.RolloutsRequest
+	(*RolloutsResponse)(nil),      // 48: maru.v1.RolloutsResponse
+	(*EventsRequest)(nil),         // 49: maru.v1.EventsRequest
+	(*EventsResponse)(nil),        // 50: maru.v1.EventsResponse
+	(*UsageRequest)(nil),          // 51: maru.v1.UsageRequest
+	(*UsageResponse)(nil),         // 52: maru.v1.UsageResponse
+	nil,                           // 53: maru.v1.PlanRequest.SourcesEntry
+	nil,                           // 54: maru.v1.PlanRequest.SecretsEntry
+	nil,                           // 55: maru.v1.DeployRequest.SourcesEntry
+	nil,                           // 56: maru.v1.DeployRequest.SecretsEntry
+	nil,                           // 57: maru.v1.DeployRequest.BuildSecretsEntry
+	nil,                           // 58: maru.v1.DeployRequest.RegistriesEntry
+	nil,                           // 59: maru.v1.BuildSecrets.ValuesEntry
+	nil,                           // 60: maru.v1.ScaleRequest.ReplicasEntry
+	(*Scope)(nil),                 // 61: maru.v1.Scope
+	(*structpb.Struct)(nil),       // 62: google.protobuf.Struct
+	(*Rollout)(nil),               // 63: maru.v1.Rollout
+	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 65: google.protobuf.Timestamp
+	(*Instance)(nil),              // 66: maru.v1.Instance
+	(*Release)(nil),               // 67: maru.v1.Release
+	(*Event)(nil),                 // 68: maru.v1.Event
+	(*Usage)(nil),                 // 69: maru.v1.Usage
 }
 var file_maru_v1_app_proto_depIdxs = []int32{
-	60, // 0: maru.v1.PlanRequest.scope:type_name -> maru.v1.Scope
-	61, // 1: maru.v1.PlanRequest.app:type_name -> google.protobuf.Struct
-	52, // 2: maru.v1.PlanRequest.sources:type_name -> maru.v1.PlanRequest.SourcesEntry
-	53, // 3: maru.v1.PlanRequest.secrets:type_name -> maru.v1.PlanRequest.SecretsEntry
+	61, // 0: maru.v1.PlanRequest.scope:type_name -> maru.v1.Scope
+	62, // 1: maru.v1.PlanRequest.app:type_name -> google.protobuf.Struct
+	53, // 2: maru.v1.PlanRequest.sources:type_name -> maru.v1.PlanRequest.SourcesEntry
+	54, // 3: maru.v1.PlanRequest.secrets:type_name -> maru.v1.PlanRequest.SecretsEntry
 	2,  // 4: maru.v1.PlanResponse.changes:type_name -> maru.v1.Change
 	4,  // 5: maru.v1.PlanResponse.problems:type_name -> maru.v1.Problem
 	3,  // 6: maru.v1.Change.differences:type_name -> maru.v1.Difference
-	60, // 7: maru.v1.DeployRequest.scope:type_name -> maru.v1.Scope
-	61, // 8: maru.v1.DeployRequest.app:type_name -> google.protobuf.Struct
-	54, // 9: maru.v1.DeployRequest.sources:type_name -> maru.v1.DeployRequest.SourcesEntry
-	55, // 10: maru.v1.DeployRequest.secrets:type_name -> maru.v1.DeployRequest.SecretsEntry
-	56, // 11: maru.v1.DeployRequest.build_secrets:type_name -> maru.v1.DeployRequest.BuildSecretsEntry
-	57, // 12: maru.v1.DeployRequest.registries:type_name -> maru.v1.DeployRequest.RegistriesEntry
-	58, // 13: maru.v1.BuildSecrets.values:type_name -> maru.v1.BuildSecrets.ValuesEntry
+	61, // 7: maru.v1.DeployRequest.scope:type_name -> maru.v1.Scope
+	62, // 8: maru.v1.DeployRequest.app:type_name -> google.protobuf.Struct
+	55, // 9: maru.v1.DeployRequest.sources:type_name -> maru.v1.DeployRequest.SourcesEntry
+	56, // 10: maru.v1.DeployRequest.secrets:type_name -> maru.v1.DeployRequest.SecretsEntry
+	57, // 11: maru.v1.DeployRequest.build_secrets:type_name -> maru.v1.DeployRequest.BuildSecretsEntry
+	58, // 12: maru.v1.DeployRequest.registries:type_name -> maru.v1.DeployRequest.RegistriesEntry
+	59, // 13: maru.v1.BuildSecrets.values:type_name -> maru.v1.BuildSecrets.ValuesEntry
 	9,  // 14: maru.v1.DeployResponse.progress:type_name -> maru.v1.Progress
 	10, // 15: maru.v1.DeployResponse.status:type_name -> maru.v1.RolloutStatus
 	11, // 16: maru.v1.DeployResponse.result:type_name -> maru.v1.DeployResult
-	62, // 17: maru.v1.RolloutStatus.rollout:type_name -> maru.v1.Rollout
-	42, // 18: maru.v1.RolloutStatus.services:type_name -> maru.v1.ServiceStatus
-	42, // 19: maru.v1.DeployResult.services:type_name -> maru.v1.ServiceStatus
-	63, // 20: maru.v1.DeployResult.took:type_name -> google.protobuf.Duration
-	60, // 21: maru.v1.FollowRequest.scope:type_name -> maru.v1.Scope
+	63, // 17: maru.v1.RolloutStatus.rollout:type_name -> maru.v1.Rollout
+	43, // 18: maru.v1.RolloutStatus.services:type_name -> maru.v1.ServiceStatus
+	43, // 19: maru.v1.DeployResult.services:type_name -> maru.v1.ServiceStatus
+	64, // 20: maru.v1.DeployResult.took:type_name -> google.protobuf.Duration
+	61, // 21: maru.v1.FollowRequest.scope:type_name -> maru.v1.Scope
 	9,  // 22: maru.v1.FollowResponse.progress:type_name -> maru.v1.Progress
 	10, // 23: maru.v1.FollowResponse.status:type_name -> maru.v1.RolloutStatus
 	11, // 24: maru.v1.FollowResponse.result:type_name -> maru.v1.DeployResult
-	60, // 25: maru.v1.RollbackRequest.scope:type_name -> maru.v1.Scope
-	62, // 26: maru.v1.RollbackResponse.rollout:type_name -> maru.v1.Rollout
-	60, // 27: maru.v1.PromoteRequest.scope:type_name -> maru.v1.Scope
-	62, // 28: maru.v1.PromoteResponse.rollout:type_name -> maru.v1.Rollout
-	60, // 29: maru.v1.AbortRequest.scope:type_name -> maru.v1.Scope
-	62, // 30: maru.v1.AbortResponse.rollout:type_name -> maru.v1.Rollout
-	60, // 31: maru.v1.PauseRequest.scope:type_name -> maru.v1.Scope
-	62, // 32: maru.v1.PauseResponse.rollout:type_name -> maru.v1.Rollout
-	60, // 33: maru.v1.ResumeRequest.scope:type_name -> maru.v1.Scope
-	62, // 34: maru.v1.ResumeResponse.rollout:type_name -> maru.v1.Rollout
-	60, // 35: maru.v1.RestartRequest.scope:type_name -> maru.v1.Scope
-	62, // 36: maru.v1.RestartResponse.rollout:type_name -> maru.v1.Rollout
-	60, // 37: maru.v1.ScaleRequest.scope:type_name -> maru.v1.Scope
-	59, // 38: maru.v1.ScaleRequest.replicas:type_name -> maru.v1.ScaleRequest.ReplicasEntry
-	60, // 39: maru.v1.StopRequest.scope:type_name -> maru.v1.Scope
-	60, // 40: maru.v1.StartRequest.scope:type_name -> maru.v1.Scope
-	60, // 41: maru.v1.RemoveRequest.scope:type_name -> maru.v1.Scope
-	62, // 42: maru.v1.RemoveResponse.rollout:type_name -> maru.v1.Rollout
-	60, // 43: maru.v1.ListRequest.scope:type_name -> maru.v1.Scope
+	61, // 25: maru.v1.RollbackRequest.scope:type_name -> maru.v1.Scope
+	63, // 26: maru.v1.RollbackResponse.rollout:type_name -> maru.v1.Rollout
+	61, // 27: maru.v1.PromoteRequest.scope:type_name -> maru.v1.Scope
+	63, // 28: maru.v1.PromoteResponse.rollout:type_name -> maru.v1.Rollout
+	61, // 29: maru.v1.AbortRequest.scope:type_name -> maru.v1.Scope
+	63, // 30: maru.v1.AbortResponse.rollout:type_name -> maru.v1.Rollout
+	61, // 31: maru.v1.PauseRequest.scope:type_name -> maru.v1.Scope
+	63, // 32: maru.v1.PauseResponse.rollout:type_name -> maru.v1.Rollout
+	61, // 33: maru.v1.ResumeRequest.scope:type_name -> maru.v1.Scope
+	63, // 34: maru.v1.ResumeResponse.rollout:type_name -> maru.v1.Rollout
+	61, // 35: maru.v1.RestartRequest.scope:type_name -> maru.v1.Scope
+	63, // 36: maru.v1.RestartResponse.rollout:type_name -> maru.v1.Rollout
+	61, // 37: maru.v1.ScaleRequest.scope:type_name -> maru.v1.Scope
+	60, // 38: maru.v1.ScaleRequest.replicas:type_name -> maru.v1.ScaleRequest.ReplicasEntry
+	61, // 39: maru.v1.StopRequest.scope:type_name -> maru.v1.Scope
+	61, // 40: maru.v1.StartRequest.scope:type_name -> maru.v1.Scope
+	61, // 41: maru.v1.RemoveRequest.scope:type_name -> maru.v1.Scope
+	63, // 42: maru.v1.RemoveResponse.rollout:type_name -> maru.v1.Rollout
+	61, // 43: maru.v1.ListRequest.scope:type_name -> maru.v1.Scope
 	36, // 44: maru.v1.ListResponse.apps:type_name -> maru.v1.AppSummary
-	60, // 45: maru.v1.AppSummary.scope:type_name -> maru.v1.Scope
-	64, // 46: maru.v1.AppSummary.updated:type_name -> google.protobuf.Timestamp
-	60, // 47: maru.v1.StatusRequest.scope:type_name -> maru.v1.Scope
+	61, // 45: maru.v1.AppSummary.scope:type_name -> maru.v1.Scope
+	65, // 46: maru.v1.AppSummary.updated:type_name -> google.protobuf.Timestamp
+	61, // 47: maru.v1.StatusRequest.scope:type_name -> maru.v1.Scope
 	41, // 48: maru.v1.StatusResponse.app:type_name -> maru.v1.AppStatus
-	60, // 49: maru.v1.WatchRequest.scope:type_name -> maru.v1.Scope
+	61, // 49: maru.v1.WatchRequest.scope:type_name -> maru.v1.Scope
 	41, // 50: maru.v1.WatchResponse.app:type_name -> maru.v1.AppStatus
-	60, // 51: maru.v1.AppStatus.scope:type_name -> maru.v1.Scope
-	62, // 52: maru.v1.AppStatus.rollout:type_name -> maru.v1.Rollout
-	42, // 53: maru.v1.AppStatus.services:type_name -> maru.v1.ServiceStatus
-	65, // 54: maru.v1.ServiceStatus.instances:type_name -> maru.v1.Instance
-	64, // 55: maru.v1.ServiceStatus.updated:type_name -> google.protobuf.Timestamp
-	43, // 56: maru.v1.ServiceStatus.serving:type_name -> maru.v1.Share
-	60, // 57: maru.v1.ReleasesRequest.scope:type_name -> maru.v1.Scope
-	66, // 58: maru.v1.ReleasesResponse.releases:type_name -> maru.v1.Release
-	60, // 59: maru.v1.RolloutsRequest.scope:type_name -> maru.v1.Scope
-	62, // 60: maru.v1.RolloutsResponse.rollouts:type_name -> maru.v1.Rollout
-	60, // 61: maru.v1.EventsRequest.scope:type_name -> maru.v1.Scope
-	64, // 62: maru.v1.EventsRequest.since:type_name -> google.protobuf.Timestamp
-	67, // 63: maru.v1.EventsResponse.event:type_name -> maru.v1.Event
-	60, // 64: maru.v1.UsageRequest.scope:type_name -> maru.v1.Scope
-	68, // 65: maru.v1.UsageResponse.usage:type_name -> maru.v1.Usage
-	64, // 66: maru.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
-	6,  // 67: maru.v1.DeployRequest.BuildSecretsEntry.value:type_name -> maru.v1.BuildSecrets
-	7,  // 68: maru.v1.DeployRequest.RegistriesEntry.value:type_name -> maru.v1.RegistryAuth
-	0,  // 69: maru.v1.AppService.Plan:input_type -> maru.v1.PlanRequest
-	5,  // 70: maru.v1.AppService.Deploy:input_type -> maru.v1.DeployRequest
-	12, // 71: maru.v1.AppService.Follow:input_type -> maru.v1.FollowRequest
-	14, // 72: maru.v1.AppService.Rollback:input_type -> maru.v1.RollbackRequest
-	16, // 73: maru.v1.AppService.Promote:input_type -> maru.v1.PromoteRequest
-	18, // 74: maru.v1.AppService.Abort:input_type -> maru.v1.AbortRequest
-	20, // 75: maru.v1.AppService.Pause:input_type -> maru.v1.PauseRequest
-	22, // 76: maru.v1.AppService.Resume:input_type -> maru.v1.ResumeRequest
-	24, // 77: maru.v1.AppService.Restart:input_type -> maru.v1.RestartRequest
-	26, // 78: maru.v1.AppService.Scale:input_type -> maru.v1.ScaleRequest
-	28, // 79: maru.v1.AppService.Stop:input_type -> maru.v1.StopRequest
-	30, // 80: maru.v1.AppService.Start:input_type -> maru.v1.StartRequest
-	32, // 81: maru.v1.AppService.Remove:input_type -> maru.v1.RemoveRequest
-	34, // 82: maru.v1.AppService.List:input_type -> maru.v1.ListRequest
-	37, // 83: maru.v1.AppService.Status:input_type -> maru.v1.StatusRequest
-	39, // 84: maru.v1.AppService.Watch:input_type -> maru.v1.WatchRequest
-	44, // 85: maru.v1.AppService.Releases:input_type -> maru.v1.ReleasesRequest
-	46, // 86: maru.v1.AppService.Rollouts:input_type -> maru.v1.RolloutsRequest
-	48, // 87: maru.v1.AppService.Events:input_type -> maru.v1.EventsRequest
-	50, // 88: maru.v1.AppService.Usage:input_type -> maru.v1.UsageRequest
-	1,  // 89: maru.v1.AppService.Plan:output_type -> maru.v1.PlanResponse
-	8,  // 90: maru.v1.AppService.Deploy:output_type -> maru.v1.DeployResponse
-	13, // 91: maru.v1.AppService.Follow:output_type -> maru.v1.FollowResponse
-	15, // 92: maru.v1.AppService.Rollback:output_type -> maru.v1.RollbackResponse
-	17, // 93: maru.v1.AppService.Promote:output_type -> maru.v1.PromoteResponse
-	19, // 94: maru.v1.AppService.Abort:output_type -> maru.v1.AbortResponse
-	21, // 95: maru.v1.AppService.Pause:output_type -> maru.v1.PauseResponse
-	23, // 96: maru.v1.AppService.Resume:output_type -> maru.v1.ResumeResponse
-	25, // 97: maru.v1.AppService.Restart:output_type -> maru.v1.RestartResponse
-	27, // 98: maru.v1.AppService.Scale:output_type -> maru.v1.ScaleResponse
-	29, // 99: maru.v1.AppService.Stop:output_type -> maru.v1.StopResponse
-	31, // 100: maru.v1.AppService.Start:output_type -> maru.v1.StartResponse
-	33, // 101: maru.v1.AppService.Remove:output_type -> maru.v1.RemoveResponse
-	35, // 102: maru.v1.AppService.List:output_type -> maru.v1.ListResponse
-	38, // 103: maru.v1.AppService.Status:output_type -> maru.v1.StatusResponse
-	40, // 104: maru.v1.AppService.Watch:output_type -> maru.v1.WatchResponse
-	45, // 105: maru.v1.AppService.Releases:output_type -> maru.v1.ReleasesResponse
-	47, // 106: maru.v1.AppService.Rollouts:output_type -> maru.v1.RolloutsResponse
-	49, // 107: maru.v1.AppService.Events:output_type -> maru.v1.EventsResponse
-	51, // 108: maru.v1.AppService.Usage:output_type -> maru.v1.UsageResponse
-	89, // [89:109] is the sub-list for method output_type
-	69, // [69:89] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	61, // 51: maru.v1.AppStatus.scope:type_name -> maru.v1.Scope
+	63, // 52: maru.v1.AppStatus.rollout:type_name -> maru.v1.Rollout
+	43, // 53: maru.v1.AppStatus.services:type_name -> maru.v1.ServiceStatus
+	42, // 54: maru.v1.AppStatus.git:type_name -> maru.v1.GitStatus
+	66, // 55: maru.v1.ServiceStatus.instances:type_name -> maru.v1.Instance
+	65, // 56: maru.v1.ServiceStatus.updated:type_name -> google.protobuf.Timestamp
+	44, // 57: maru.v1.ServiceStatus.serving:type_name -> maru.v1.Share
+	61, // 58: maru.v1.ReleasesRequest.scope:type_name -> maru.v1.Scope
+	67, // 59: maru.v1.ReleasesResponse.releases:type_name -> maru.v1.Release
+	61, // 60: maru.v1.RolloutsRequest.scope:type_name -> maru.v1.Scope
+	63, // 61: maru.v1.RolloutsResponse.rollouts:type_name -> maru.v1.Rollout
+	61, // 62: maru.v1.EventsRequest.scope:type_name -> maru.v1.Scope
+	65, // 63: maru.v1.EventsRequest.since:type_name -> google.protobuf.Timestamp
+	68, // 64: maru.v1.EventsResponse.event:type_name -> maru.v1.Event
+	61, // 65: maru.v1.UsageRequest.scope:type_name -> maru.v1.Scope
+	69, // 66: maru.v1.UsageResponse.usage:type_name -> maru.v1.Usage
+	65, // 67: maru.v1.UsageResponse.at:type_name -> google.protobuf.Timestamp
+	6,  // 68: maru.v1.DeployRequest.BuildSecretsEntry.value:type_name -> maru.v1.BuildSecrets
+	7,  // 69: maru.v1.DeployRequest.RegistriesEntry.value:type_name -> maru.v1.RegistryAuth
+	0,  // 70: maru.v1.AppService.Plan:input_type -> maru.v1.PlanRequest
+	5,  // 71: maru.v1.AppService.Deploy:input_type -> maru.v1.DeployRequest
+	12, // 72: maru.v1.AppService.Follow:input_type -> maru.v1.FollowRequest
+	14, // 73: maru.v1.AppService.Rollback:input_type -> maru.v1.RollbackRequest
+	16, // 74: maru.v1.AppService.Promote:input_type -> maru.v1.PromoteRequest
+	18, // 75: maru.v1.AppService.Abort:input_type -> maru.v1.AbortRequest
+	20, // 76: maru.v1.AppService.Pause:input_type -> maru.v1.PauseRequest
+	22, // 77: maru.v1.AppService.Resume:input_type -> maru.v1.ResumeRequest
+	24, // 78: maru.v1.AppService.Restart:input_type -> maru.v1.RestartRequest
+	26, // 79: maru.v1.AppService.Scale:input_type -> maru.v1.ScaleRequest
+	28, // 80: maru.v1.AppService.Stop:input_type -> maru.v1.StopRequest
+	30, // 81: maru.v1.AppService.Start:input_type -> maru.v1.StartRequest
+	32, // 82: maru.v1.AppService.Remove:input_type -> maru.v1.RemoveRequest
+	34, // 83: maru.v1.AppService.List:input_type -> maru.v1.ListRequest
+	37, // 84: maru.v1.AppService.Status:input_type -> maru.v1.StatusRequest
+	39, // 85: maru.v1.AppService.Watch:input_type -> maru.v1.WatchRequest
+	45, // 86: maru.v1.AppService.Releases:input_type -> maru.v1.ReleasesRequest
+	47, // 87: maru.v1.AppService.Rollouts:input_type -> maru.v1.RolloutsRequest
+	49, // 88: maru.v1.AppService.Events:input_type -> maru.v1.EventsRequest
+	51, // 89: maru.v1.AppService.Usage:input_type -> maru.v1.UsageRequest
+	1,  // 90: maru.v1.AppService.Plan:output_type -> maru.v1.PlanResponse
+	8,  // 91: maru.v1.AppService.Deploy:output_type -> maru.v1.DeployResponse
+	13, // 92: maru.v1.AppService.Follow:output_type -> maru.v1.FollowResponse
+	15, // 93: maru.v1.AppService.Rollback:output_type -> maru.v1.RollbackResponse
+	17, // 94: maru.v1.AppService.Promote:output_type -> maru.v1.PromoteResponse
+	19, // 95: maru.v1.AppService.Abort:output_type -> maru.v1.AbortResponse
+	21, // 96: maru.v1.AppService.Pause:output_type -> maru.v1.PauseResponse
+	23, // 97: maru.v1.AppService.Resume:output_type -> maru.v1.ResumeResponse
+	25, // 98: maru.v1.AppService.Restart:output_type -> maru.v1.RestartResponse
+	27, // 99: maru.v1.AppService.Scale:output_type -> maru.v1.ScaleResponse
+	29, // 100: maru.v1.AppService.Stop:output_type -> maru.v1.StopResponse
+	31, // 101: maru.v1.AppService.Start:output_type -> maru.v1.StartResponse
+	33, // 102: maru.v1.AppService.Remove:output_type -> maru.v1.RemoveResponse
+	35, // 103: maru.v1.AppService.List:output_type -> maru.v1.ListResponse
+	38, // 104: maru.v1.AppService.Status:output_type -> maru.v1.StatusResponse
+	40, // 105: maru.v1.AppService.Watch:output_type -> maru.v1.WatchResponse
+	46, // 106: maru.v1.AppService.Releases:output_type -> maru.v1.ReleasesResponse
+	48, // 107: maru.v1.AppService.Rollouts:output_type -> maru.v1.RolloutsResponse
+	50, // 108: maru.v1.AppService.Events:output_type -> maru.v1.EventsResponse
+	52, // 109: maru.v1.AppService.Usage:output_type -> maru.v1.UsageResponse
+	90, // [90:110] is the sub-list for method output_type
+	70, // [70:90] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_maru_v1_app_proto_init() }
@@ -3557,7 +3688,7 @@ func file_maru_v1_app_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_maru_v1_app_proto_rawDesc), len(file_maru_v1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -936,16 +936,19 @@ func (x *Exit) GetLastLines() []string {
 
 // Event is something that happened.
 type Event struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	Scope         *Scope                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
-	Service       string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"`
-	Release       int32                  `protobuf:"varint,4,opt,name=release,proto3" json:"release,omitempty"`
-	Rollout       int32                  `protobuf:"varint,5,opt,name=rollout,proto3" json:"rollout,omitempty"`
-	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
-	Type          string                 `protobuf:"bytes,7,opt,name=type,proto3" json:"type,omitempty"`
-	Message       string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
-	By            string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Time     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Scope    *Scope                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	Service  string                 `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"`
+	Release  int32                  `protobuf:"varint,4,opt,name=release,proto3" json:"release,omitempty"`
+	Rollout  int32                  `protobuf:"varint,5,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Instance string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
+	Type     string                 `protobuf:"bytes,7,opt,name=type,proto3" json:"type,omitempty"`
+	Message  string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	By       string                 `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	// id and source together name the event, as a CloudEvent has them.
+	Id            string `protobuf:"bytes,10,opt,name=id,proto3" json:"id,omitempty"`
+	Source        string `protobuf:"bytes,11,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1039,6 +1042,20 @@ func (x *Event) GetMessage() string {
 func (x *Event) GetBy() string {
 	if x != nil {
 		return x.By
+	}
+	return ""
+}
+
+func (x *Event) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Event) GetSource() string {
+	if x != nil {
+		return x.Source
 	}
 	return ""
 }
@@ -1249,7 +1266,7 @@ const file_maru_v1_common_proto_rawDesc = "" +
 	"\x05probe\x18\x04 \x01(\tR\x05probe\x12*\n" +
 	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1d\n" +
 	"\n" +
-	"last_lines\x18\x06 \x03(\tR\tlastLines\"\x85\x02\n" +
+	"last_lines\x18\x06 \x03(\tR\tlastLines\"\xad\x02\n" +
 	"\x05Event\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12$\n" +
 	"\x05scope\x18\x02 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x18\n" +
@@ -1259,7 +1276,10 @@ const file_maru_v1_common_proto_rawDesc = "" +
 	"\binstance\x18\x06 \x01(\tR\binstance\x12\x12\n" +
 	"\x04type\x18\a \x01(\tR\x04type\x12\x18\n" +
 	"\amessage\x18\b \x01(\tR\amessage\x12\x0e\n" +
-	"\x02by\x18\t \x01(\tR\x02by\"\x9f\x02\n" +
+	"\x02by\x18\t \x01(\tR\x02by\x12\x0e\n" +
+	"\x02id\x18\n" +
+	" \x01(\tR\x02id\x12\x16\n" +
+	"\x06source\x18\v \x01(\tR\x06source\"\x9f\x02\n" +
 	"\x05Usage\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x1a\n" +

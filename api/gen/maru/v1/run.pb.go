@@ -49,7 +49,9 @@ type Run struct {
 	Approved   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=approved,proto3" json:"approved,omitempty"`
 	ApprovedBy string                 `protobuf:"bytes,17,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
 	// from is the environment that it promotes from; empty: its images are those of its commit.
-	From          string `protobuf:"bytes,18,opt,name=from,proto3" json:"from,omitempty"`
+	From string `protobuf:"bytes,18,opt,name=from,proto3" json:"from,omitempty"`
+	// again says that what was taken back may come back by it.
+	Again         bool `protobuf:"varint,19,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,6 +210,13 @@ func (x *Run) GetFrom() string {
 		return x.From
 	}
 	return ""
+}
+
+func (x *Run) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
 }
 
 // RunLogLine is a line of a run's log.
@@ -875,7 +884,7 @@ var File_maru_v1_run_proto protoreflect.FileDescriptor
 
 const file_maru_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xac\x04\n" +
+	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xc2\x04\n" +
 	"\x03Run\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x16\n" +
@@ -896,7 +905,8 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\bapproved\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\bapproved\x12\x1f\n" +
 	"\vapproved_by\x18\x11 \x01(\tR\n" +
 	"approvedBy\x12\x12\n" +
-	"\x04from\x18\x12 \x01(\tR\x04from\"\x82\x01\n" +
+	"\x04from\x18\x12 \x01(\tR\x04from\x12\x14\n" +
+	"\x05again\x18\x13 \x01(\bR\x05again\"\x82\x01\n" +
 	"\n" +
 	"RunLogLine\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
