@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"github.com/marucloud/maru/test/images"
@@ -25,7 +26,7 @@ func main() {
 }
 
 func run(ctx context.Context, cache string) error {
-	for _, recipe := range images.Missing(cache) {
+	for _, recipe := range images.Missing(cache, slices.Concat(images.Servers, images.Toolchains)) {
 		began := time.Now()
 		fmt.Fprintf(os.Stderr, "packing %s\n", recipe.Reference())
 		if err := recipe.Pack(ctx, cache); err != nil {
