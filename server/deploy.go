@@ -151,6 +151,9 @@ func (s *Server) storeSecrets(ctx context.Context, scope maru.Scope, app maru.Ap
 			versions[key] = version
 			continue
 		}
+		if err := maru.CheckName("secret", name); err != nil {
+			return nil, err
+		}
 		if err := checkSecret(name, value); err != nil {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ const (
 	kindRun        = "run"        // SCOPE/NUMBER: maru.Run
 	kindRepository = "repository" // PROJECT/APP: repository
 	kindPush       = "push"       // PROJECT/APP/ID: maru.Push that was admitted and not concluded
+	kindTests      = "run-tests"  // SCOPE/NUMBER: Tests of a run
 )
 
 // repository is what is known of a repository.
@@ -41,6 +42,10 @@ func ended(run maru.Run) maru.Change {
 
 func runKey(scope maru.Scope, number int) maru.Key {
 	return maru.Key{Kind: kindRun, Name: fmt.Sprintf("%s/%09d", scope, number)}
+}
+
+func testsKey(scope maru.Scope, number int) maru.Key {
+	return maru.Key{Kind: kindTests, Name: runKey(scope, number).Name}
 }
 
 func repositoryKey(id maru.RepositoryID) maru.Key {

@@ -54,15 +54,43 @@ type Loaded struct {
 	Warnings     []string
 	Secrets      map[string][]byte            // values that came with the file, by key in App.Secrets
 	BuildSecrets map[string]map[string][]byte // by service and ID
+	CI           string                       // whose workflows test it, as x-maru.ci says
+}
+
+// Check is a commit whose workflows are to say whether it is good.
+type Check struct {
+	Run       maru.Run
+	Folder    string
+	CI        string
+	Protected bool // its branch is: those who may push to it may know the workflows' secrets
+	Tests     Tests
+
+	// Ended is told when a job succeeded, with its workflow's path and its ID. It may be called by several goroutines.
+	Ended func(workflow, job string, result JobResult)
+	// Supersedable is told once it is known that a newer push to the branch may end the check.
+	Supersedable func()
+}
+
+// Tests is what is known of the workflows of a run from before: neither a restart nor a retry runs again what
+// succeeded, unless something that it needs does.
+type Tests struct {
+	Origin  int                             // the run that it is a retry of, through others as well, or itself: they share artifacts
+	Attempt int                             // from 1
+	Kept    map[string]map[string]JobResult // of the jobs that succeeded, by workflow and job
+}
+
+// JobResult is what a job that succeeded gave.
+type JobResult struct {
+	Outputs map[string]string `json:"outputs,omitempty"`
 }
 
 // Deployer reads compose files and deploys. Its methods end with ctx, and may be called again after they did.
 type Deployer interface {
 	// Load reads the compose file in a folder, and no file that is not below it.
 	Load(ctx context.Context, folder string, scope maru.Scope) (Loaded, error)
-	// Verify runs the workflows of the commit in a folder that a push to the run's branch starts; why the commit
-	// is not to be deployed is its error.
-	Verify(ctx context.Context, run maru.Run, folder string, tell func(maru.RunLogLine)) error
+	// Verify runs the workflows of the commit that a push to the run's branch starts; why the commit is not to be
+	// deployed is its error.
+	Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) error
 	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
 	// While a rollout to the same state is under way it is that one.
 	Release(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)
@@ -89,8 +117,10 @@ type Runs struct {
 
 // work is the run of a scope that is carried out.
 type work struct {
-	number int
-	cancel context.CancelCauseFunc
+	number       int
+	branch       string
+	cancel       context.CancelCauseFunc
+	supersedable bool
 }
 
 // errRestarting is why following ends with the process.
@@ -164,7 +194,7 @@ func (r *Runs) begin(ctx context.Context, workers *sync.WaitGroup) error {
 			continue
 		}
 		working, cancel := context.WithCancelCause(ctx)
-		r.working[run.Scope] = &work{run.Number, cancel}
+		r.working[run.Scope] = &work{number: run.Number, branch: run.Branch, cancel: cancel}
 		workers.Go(func() {
 			r.carryOut(working, run)
 			cancel(nil)
