@@ -56,6 +56,9 @@ func (v *verification) run(ctx context.Context) error {
 		v.say("warning: %s", w.String())
 	}
 	if len(selection.Project.Workflows) == 0 || selection.Default != "" {
+		if _, err := root.Stat(workflow.Folder(true)); err == nil && !github {
+			v.say("note: the workflows of %s are run once the app says x-maru: {ci: github}", workflow.Folder(true))
+		}
 		if !v.byDefault(ctx, workflow.Folder(github), selection) {
 			return nil
 		}

@@ -74,9 +74,9 @@ type Check struct {
 // Tests is what is known of the workflows of a run from before: neither a restart nor a retry runs again what
 // succeeded, unless something that it needs does.
 type Tests struct {
-	Origin  int                             // the run that it is a retry of, through others as well, or itself: they share artifacts
-	Attempt int                             // from 1
-	Kept    map[string]map[string]JobResult // of the jobs that succeeded, by workflow and job
+	Origin  int                             `json:"origin"`         // the run that it is a retry of, through others as well, or itself: they share artifacts
+	Attempt int                             `json:"attempt"`        // from 1
+	Kept    map[string]map[string]JobResult `json:"kept,omitempty"` // of the jobs that succeeded, by workflow and job
 }
 
 // JobResult is what a job that succeeded gave.

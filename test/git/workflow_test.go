@@ -124,12 +124,21 @@ jobs:
 	c.git("add", ".")
 	c.commit("No workflow")
 	shows(t, c.git("push", "maru", "main"), "no workflow in .maru/workflows, and no tests of Go: nothing is tested before the deploy", "is serving")
+	// Those of the other folder run where the app says so.
+	c.write("compose.yaml", strings.ReplaceAll(compose, `"VERSION"`, "three")+"x-maru: {ci: github}\n")
+	if err := os.MkdirAll(filepath.Join(c.dir, ".github", "workflows"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.write(".github/workflows/test.yml", job("echo from there"))
+	c.git("add", ".")
+	c.commit("GitHub's")
+	shows(t, c.git("push", "maru", "main"), "unit | from there", "is serving", "main -> main")
 	// That an image is out of reach says nothing of the commit.
 	c.write("main_test.go", "package main\n")
 	c.version("four")
 	c.git("add", ".")
 	c.commit("A test")
-	shows(t, c.git("push", "maru", "main"), "the tests of Go are run", "warning: the tests are not run: image golang:1.26", "is serving")
+	shows(t, c.git("push", "maru", "main"), "note: the workflows of .github/workflows are run once the app says x-maru: {ci: github}", "the tests of Go are run", "warning: the tests are not run: image golang:1.26", "is serving")
 }
 
 // TestWhoseSecrets: jobs have the workflows' secrets on branches that are protected alone, and they are masked.
@@ -204,6 +213,7 @@ func TestWhatAJobCannotDo(t *testing.T) {
 reach() { (exec 3<>/dev/tcp/$1/$2) 2>/dev/null & pid=$!; for i in 1 2 3 4 5 6 7 8; do kill -0 $pid 2>/dev/null || break; sleep 0.1; done; if kill -9 $pid 2>/dev/null; then return 1; fi; wait $pid; }
 bad() { echo "COULD: $*"; }
 for a in ` + strings.Join(addresses, " ") + `; do reach $a 8080 && bad reach the neighbour at $a; done
+reach db 8080 && echo "it reaches its own service"
 for n in web.victim.internal web victim; do reach $n 8080 && bad resolve $n; done
 hex=$(sed -n 's/^[^\t]*\t00000000\t\([0-9A-F]*\)\t.*/\1/p' /proc/net/route | head -1)
 router=$((16#${hex:6:2})).$((16#${hex:4:2})).$((16#${hex:2:2})).$((16#${hex:0:2}))
@@ -236,13 +246,14 @@ jobs:
   unit:
     needs: other
     runs-on: ubuntu-latest
+    services: {db: {image: "` + host.Image + `", ports: [8080]}}
     steps:
       - shell: bash --noprofile --norc {0}
         run: |
 ` + indented(script, 10))
 	out, err := c.try("push", "maru", "try")
 	t.Logf("%v\n%s", err, out)
-	shows(t, out, "unit | tried", "TOKEN [] [] []", "the router is ")
+	shows(t, out, "unit | tried", "TOKEN [] [] []", "the router is ", "it reaches its own service")
 	if strings.Contains(out, "COULD") {
 		t.Error("a job could do what it must not")
 	}
@@ -293,7 +304,14 @@ jobs:
     needs: first
     runs-on: ubuntu-latest
     steps:
-      - run: echo second began; sleep 3; echo second ended
+      - id: been
+        continue-on-error: true
+        uses: actions/download-artifact@v4
+        with: {name: been}
+      - run: echo was here > been
+      - uses: actions/upload-artifact@v4
+        with: {name: been, path: been, overwrite: true}
+      - run: echo second began; [ ${{ steps.been.outcome }} = success ] || sleep 600; echo second ended
 `)
 	push := c.command(t.Context(), "push", "maru", "main")
 	if err := push.Start(); err != nil {

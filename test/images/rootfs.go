@@ -66,7 +66,7 @@ func (r Recipe) Pack(ctx context.Context, cache string) error {
 }
 
 func (r Recipe) bootstrap(ctx context.Context, archive string) error {
-	args := []string{"--variant=minbase", "--quiet", "--dpkgopt=force-unsafe-io", "--include=" + strings.Join(r.packages, ",")}
+	args := []string{"--variant=minbase", "--dpkgopt=force-unsafe-io", "--include=" + strings.Join(r.packages, ",")}
 	for _, path := range []string{"doc/*", "man/*", "locale/*", "info/*"} {
 		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+path)
 	}

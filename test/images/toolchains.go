@@ -10,13 +10,13 @@ var Toolchains = []Recipe{
 		Repository: "golang", Tag: "1.25", suite: "bookworm",
 		Also:     []string{"node:18", "python:3.11", "maven:3-eclipse-temurin-17", "buildpack-deps:jammy"},
 		packages: append([]string{"openjdk-17-jdk-headless", "gradle"}, toolchainPackages...),
-		after:    goToolchain("go1.25.5") + offline, config: toolchainConfig,
+		before:   javaManual, after: goToolchain("go1.25.5") + offline, config: toolchainConfig,
 	},
 	{
 		Repository: "golang", Tag: "1.26", suite: "trixie",
 		Also:     []string{"golang:latest", "node:20", "node:lts", "python:3", "python:3.13", "maven:3-eclipse-temurin-21", "buildpack-deps:noble"},
 		packages: append([]string{"openjdk-21-jdk-headless"}, toolchainPackages...),
-		after:    goToolchain("go1.26.0") + offline, config: toolchainConfig,
+		before:   javaManual, after: goToolchain("go1.26.0") + offline, config: toolchainConfig,
 	},
 }
 
@@ -29,6 +29,9 @@ var toolchainPackages = []string{
 	"ca-certificates", "git", "nodejs", "npm", "python3", "python-is-python3", "python3-pip", "python3-setuptools", "python3-wheel", "python3-pytest",
 	"maven", "libmaven-compiler-plugin-java", "libmaven-jar-plugin-java", "libmaven-resources-plugin-java", "libsurefire-java", "junit4",
 }
+
+// javaManual makes the folder in which Java's packages link manuals that are left out.
+const javaManual = `mkdir -p "$1/usr/share/man/man1"`
 
 // goToolchain puts Go in place, with its own packages compiled.
 func goToolchain(version string) string {

@@ -331,12 +331,15 @@ func (j *job) Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, s
 	return code, err
 }
 
-// why tells why the job's container ended; nil while it runs.
+// endSeen is how long it may take until the engine tells that the container ended whose process was killed.
+const endSeen = 3 * time.Second
+
+// why tells why the job's container ended; nil when it runs on.
 func (j *job) why(ctx context.Context) error {
-	watching, stop := context.WithCancel(ctx)
+	watching, stop := context.WithTimeout(ctx, endSeen)
 	defer stop()
 	for o, err := range j.parts.Engine.Watch(watching) {
-		if err != nil || o.Synced {
+		if err != nil {
 			return nil //nolint:nilerr // who can't be asked says nothing
 		}
 		for _, i := range o.Instances {
