@@ -46,7 +46,7 @@ func TestProjects(t *testing.T) {
 	}
 	recipes := append(append([]images.Recipe{}, images.Toolchains...), images.Servers...)
 	if missing := images.Missing(cache, recipes); len(missing) > 0 {
-		t.Skipf("%d of the images are not packed; to pack them: go run ./test/images/pack .cache/images", len(missing))
+		t.Skipf("%d of the images are not packed; to pack them: go run ./test/images/pack -toolchains .cache/images", len(missing))
 	}
 	registry, err := images.Serve(cache, recipes...)
 	if err != nil {
