@@ -79,6 +79,7 @@ type Resources struct {
 	Memory         int64   `json:"memory,omitempty"`        // limit, bytes
 	Swap           int64   `json:"swap,omitempty"`          // memory and swap together, bytes; -1 unlimited; 0: as much as Memory, so none
 	PIDs           int64   `json:"pids,omitempty"`          // limit; 0: 4096; -1: none
+	Disk           int64   `json:"disk,omitempty"`          // what the root file system may grow by, bytes, looked at again and again; 0: no limit
 	ReserveCPUs    float64 `json:"reserveCPUs,omitempty"`   // share under contention, in cores
 	ReserveMemory  int64   `json:"reserveMemory,omitempty"` // protected under pressure, bytes
 	CPUSet         string  `json:"cpuset,omitempty"`

@@ -128,7 +128,8 @@ type Exit struct {
 	Code        int       `json:"code"`
 	Signal      string    `json:"signal,omitempty"`
 	OutOfMemory bool      `json:"outOfMemory,omitempty"`
-	Probe       string    `json:"probe,omitempty"` // it was killed for failing its liveness probe: the last answer
+	OutOfDisk   bool      `json:"outOfDisk,omitempty"` // it was killed for going over Resources.Disk
+	Probe       string    `json:"probe,omitempty"`     // it was killed for failing its liveness probe: the last answer
 	At          time.Time `json:"at"`
 	LastLines   []string  `json:"lastLines,omitempty"` // of its log
 }

@@ -61,6 +61,7 @@ type Run struct {
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
 
+	Tested     time.Time `json:"tested,omitzero"` // its workflows said that the commit is good, or there is none
 	Approved   time.Time `json:"approved,omitzero"`
 	ApprovedBy string    `json:"approvedBy,omitempty"`
 }
@@ -147,15 +148,15 @@ type RunPhase string
 // The phases, in their order; from RunSucceeded on they are final.
 const (
 	RunQueued     RunPhase = "queued"
-	RunWaiting    RunPhase = "waiting" // for approval
 	RunTesting    RunPhase = "testing" // the commit's workflows run
+	RunWaiting    RunPhase = "waiting" // for approval
 	RunBuilding   RunPhase = "building"
 	RunDeploying  RunPhase = "deploying"
 	RunSucceeded  RunPhase = "succeeded"
 	RunFailed     RunPhase = "failed"
 	RunRolledBack RunPhase = "rolled-back" // its rollout failed, and what ran before runs again
 	RunCancelled  RunPhase = "cancelled"
-	RunSuperseded RunPhase = "superseded" // by a newer one, before it began
+	RunSuperseded RunPhase = "superseded" // by a newer one, before it began or while its workflows said that they may be
 )
 
 // Final tells whether the phase is one that nothing follows.

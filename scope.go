@@ -110,6 +110,17 @@ func CheckName(what, name string) error {
 		fmt.Sprintf("use 1 to 63 of a-z, 0-9, '-', '_' and '.', beginning and ending with a letter or digit: %q", suggestName(name)))
 }
 
+var workflowNameForm = regexp.MustCompile(`^[A-Z_][A-Z0-9_]{0,127}$`)
+
+// CheckWorkflowName tells whether something of workflows, such as a secret, may have the name, as Invalid.
+func CheckWorkflowName(what, name string) error {
+	if workflowNameForm.MatchString(name) && !strings.HasPrefix(name, "GITHUB_") {
+		return nil
+	}
+	return WithHint(Errorf(Invalid, "the name %q is not allowed for a %s of workflows", name, what),
+		"use letters, digits and '_', not beginning with a digit or GITHUB_, such as NPM_TOKEN")
+}
+
 func suggestName(name string) string {
 	mapped := strings.Map(func(r rune) rune {
 		switch {

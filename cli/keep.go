@@ -102,18 +102,21 @@ func (s *shell) readValue(name, file string) ([]byte, error) {
 }
 
 func (s *shell) secretCommand() *cobra.Command {
-	var shared bool
+	var shared, ci bool
 	var file string
 	c := &cobra.Command{Use: "secret", Short: "Set, list and remove secrets", Args: cobra.NoArgs,
 		Long: `Secrets are kept encrypted and reach instances as files. A compose file names them under secrets:, with
-external: true for those set here. A new value takes effect with the next deploy.`,
-		Example: "  maru secret set db_password            # asks for it\n  pwgen 32 1 | maru secret set db_password\n  maru secret set tls_key --from server.key"}
+external: true for those set here. A new value takes effect with the next deploy.
+
+With --ci they are for the app's workflows, as ${{ secrets.NAME }}: in runs of branches that only those may push to
+who may deploy there. Instances don't see them.`,
+		Example: "  maru secret set db_password            # asks for it\n  pwgen 32 1 | maru secret set db_password\n  maru secret set tls_key --from server.key\n  maru secret set --ci NPM_TOKEN"}
 	set := &cobra.Command{Use: "set NAME", Short: "Set a secret", Args: cobra.ExactArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
 		value, err := s.readValue(call.args[0], file)
 		if err != nil {
 			return err
 		}
-		response, err := call.Secrets.Set(ctx, &maruv1.SecretServiceSetRequest{Scope: call.scope, Name: call.args[0], Value: value})
+		response, err := call.Secrets.Set(ctx, &maruv1.SecretServiceSetRequest{Scope: call.scope, Name: call.args[0], Value: value, Ci: ci})
 		if err != nil {
 			return err
 		}
@@ -124,12 +127,16 @@ external: true for those set here. A new value takes effect with the next deploy
 			fmt.Fprintf(s.Stdout, "%s is version %d already\n", call.args[0], response.Version)
 			return nil
 		}
-		fmt.Fprintf(s.Stdout, "%s is version %d; the next deploy brings it\n", call.args[0], response.Version)
+		next := "the next deploy brings it"
+		if ci {
+			next = "the next run has it"
+		}
+		fmt.Fprintf(s.Stdout, "%s is version %d; %s\n", call.args[0], response.Version, next)
 		return nil
 	})}
 	set.Flags().StringVar(&file, "from", "", "read the value from this file as it is; - is standard input")
 	list := &cobra.Command{Use: "ls", Short: "List secrets, without their values", Args: cobra.NoArgs, RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
-		response, err := call.Secrets.List(ctx, &maruv1.SecretServiceListRequest{Scope: call.scope})
+		response, err := call.Secrets.List(ctx, &maruv1.SecretServiceListRequest{Scope: call.scope, Ci: ci})
 		if err != nil {
 			return err
 		}
@@ -143,17 +150,18 @@ external: true for those set here. A new value takes effect with the next deploy
 		return t.flush()
 	})}
 	remove := &cobra.Command{Use: "rm NAME…", Short: "Remove secrets", Args: cobra.MinimumNArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
-		response, err := call.Secrets.Remove(ctx, &maruv1.SecretServiceRemoveRequest{Scope: call.scope, Names: call.args})
+		response, err := call.Secrets.Remove(ctx, &maruv1.SecretServiceRemoveRequest{Scope: call.scope, Names: call.args, Ci: ci})
 		return s.done(response, err, "removed "+strings.Join(call.args, ", "))
 	})}
 	remove.ValidArgsFunction = s.completeKept(func(ctx context.Context, call appCall) (names []string, err error) {
-		response, err := call.Secrets.List(ctx, &maruv1.SecretServiceListRequest{Scope: call.scope})
+		response, err := call.Secrets.List(ctx, &maruv1.SecretServiceListRequest{Scope: call.scope, Ci: ci})
 		for _, secret := range response.GetSecrets() {
 			names = append(names, secret.Name)
 		}
 		return names, err
 	})
 	c.PersistentFlags().BoolVar(&shared, "shared", false, "for all apps of the environment")
+	c.PersistentFlags().BoolVar(&ci, "ci", false, "those of workflows")
 	c.AddCommand(set, list, remove)
 	return c
 }
@@ -202,12 +210,14 @@ func (s *shell) configCommand() *cobra.Command {
 }
 
 func (s *shell) envCommand() *cobra.Command {
-	var shared, effective bool
+	var shared, effective, ci bool
 	c := &cobra.Command{Use: "env", Short: "List environments, and set the values that they have for ${VAR}", Args: cobra.NoArgs,
 		Long: `Env lists the environments that an app lives in: those of branches with the time that is left to them, and all
 with where they are. Its commands keep the values that an environment has for ${VAR} in compose files. They go
 before those of .env files, and this shell's own variables before them. The values of an entry of
-x-maru.environments hold for all its previews. What must stay secret belongs into 'maru secret'.`,
+x-maru.environments hold for all its previews. What must stay secret belongs into 'maru secret'.
+
+With --ci they are variables of the app's workflows, as ${{ vars.NAME }}.`,
 		Example: "  maru env\n  maru env set LOG_LEVEL=debug --env staging\n  maru env ls\n  maru env delete preview-fix-1"}
 	c.RunE = func(c *cobra.Command, _ []string) error { return s.listEnvironments(c.Context()) }
 	set := &cobra.Command{Use: "set NAME=VALUE…", Short: "Set values", Args: cobra.MinimumNArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
@@ -215,11 +225,15 @@ x-maru.environments hold for all its previews. What must stay secret belongs int
 		if err != nil {
 			return err
 		}
-		response, err := call.Env.Set(ctx, &maruv1.EnvServiceSetRequest{Scope: call.scope, Values: values})
-		return s.done(response, err, strings.Join(sortedKeys(values), ", ")+" set; the next deploy brings it")
+		response, err := call.Env.Set(ctx, &maruv1.EnvServiceSetRequest{Scope: call.scope, Values: values, Ci: ci})
+		next := "; the next deploy brings it"
+		if ci {
+			next = "; the next run has it"
+		}
+		return s.done(response, err, strings.Join(sortedKeys(values), ", ")+" set"+next)
 	})}
 	list := &cobra.Command{Use: "ls", Short: "List values", Args: cobra.NoArgs, RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
-		response, err := call.Env.List(ctx, &maruv1.EnvServiceListRequest{Scope: call.scope, Effective: effective})
+		response, err := call.Env.List(ctx, &maruv1.EnvServiceListRequest{Scope: call.scope, Effective: effective, Ci: ci})
 		if err != nil {
 			return err
 		}
@@ -233,10 +247,11 @@ x-maru.environments hold for all its previews. What must stay secret belongs int
 	})}
 	list.Flags().BoolVar(&effective, "effective", false, "also those that the environment has for all apps")
 	remove := &cobra.Command{Use: "rm NAME…", Short: "Remove values", Args: cobra.MinimumNArgs(1), RunE: s.onKept(&shared, func(ctx context.Context, call appCall) error {
-		response, err := call.Env.Remove(ctx, &maruv1.EnvServiceRemoveRequest{Scope: call.scope, Names: call.args})
+		response, err := call.Env.Remove(ctx, &maruv1.EnvServiceRemoveRequest{Scope: call.scope, Names: call.args, Ci: ci})
 		return s.done(response, err, "removed "+strings.Join(call.args, ", "))
 	})}
 	c.PersistentFlags().BoolVar(&shared, "shared", false, "for all apps of the environment")
+	c.PersistentFlags().BoolVar(&ci, "ci", false, "variables of workflows")
 	c.AddCommand(set, list, remove, s.deleteEnvironmentCommand())
 	return c
 }

@@ -123,10 +123,15 @@ func outcome(run *maruv1.Run, followed bool) error {
 }
 
 func (s *shell) runRetryCommand() *cobra.Command {
-	return s.onRun("retry", "Run the commit of a run again", func(ctx context.Context, call appCall, number int32) error {
-		response, err := call.Runs.Retry(ctx, &maruv1.RunServiceRetryRequest{Scope: call.scope, Number: number})
+	var all bool
+	c := s.onRun("retry", "Run the commit of a run again", func(ctx context.Context, call appCall, number int32) error {
+		response, err := call.Runs.Retry(ctx, &maruv1.RunServiceRetryRequest{Scope: call.scope, Number: number, All: all})
 		return s.done(response, err, fmt.Sprintf("run %d is queued: maru runs logs --follow %d", response.GetRun().GetNumber(), response.GetRun().GetNumber()))
 	})
+	c.Long = `What went wrong is done again. Jobs of its workflows that succeeded count, with their outputs and artifacts, for 12
+hours, unless a job that they need runs again.`
+	c.Flags().BoolVar(&all, "all", false, "run all jobs again, also those that succeeded")
+	return c
 }
 
 func (s *shell) runCancelCommand() *cobra.Command {

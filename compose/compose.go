@@ -61,7 +61,7 @@ type Result struct {
 	// Watch says what of each service follows changes of files while one works on it, as develop.watch
 	// has it, in its order. Services without such rules are left out.
 	Watch map[string][]WatchRule
-	// CI is who runs the app's pipelines, as x-maru.ci says: "maru", "github" or "".
+	// CI is who runs the app's pipelines, as x-maru.ci says: "maru", "github", "none" or "".
 	CI string
 }
 

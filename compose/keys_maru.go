@@ -74,7 +74,7 @@ func (d decoder) app(n *node, path string) {
 		return
 	}
 	if ci := n.get("ci"); ci != nil {
-		d.l.ci = d.choice(ci, joinKey(path, "ci"), "maru", "github")
+		d.l.ci = d.choice(ci, joinKey(path, "ci"), "maru", "github", "none")
 	}
 	environments := n.get("environments")
 	if environments == nil || environments.kind == nullNode {

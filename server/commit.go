@@ -56,6 +56,12 @@ func (s *Server) Values(ctx context.Context, scope maru.Scope, of string) (map[s
 	return values, nil
 }
 
+// WorkflowVars gives the variables that the workflows of an app see.
+func (s *Server) WorkflowVars(ctx context.Context, scope maru.Scope) (map[string]string, error) {
+	res, err := envService{s}.List(ctx, &maruv1.EnvServiceListRequest{Scope: scopeProto(scope), Effective: true, Ci: true})
+	return res.GetValues(), err
+}
+
 // ReleaseCommit does what a deploy does up to where its rollout begins, which is on the disk then. It gives the
 // number of the rollout, of one to the same state that is under way, or 0: nothing changed.
 func (s *Server) ReleaseCommit(ctx context.Context, c Commit, tell func(maru.RunLogLine)) (rollout int, err error) {

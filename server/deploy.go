@@ -154,6 +154,9 @@ func (s *Server) storeSecrets(ctx context.Context, scope maru.Scope, of string, 
 			versions[key] = version
 			continue
 		}
+		if err := maru.CheckName("secret", name); err != nil {
+			return nil, err
+		}
 		if err := checkSecret(name, value); err != nil {
 			return nil, err
 		}

@@ -13,37 +13,38 @@ import (
 // Deps are the roles behind the API. Those marked optional may be nil: their procedures answer that
 // they are unsupported.
 type Deps struct {
-	Store        maru.Store
-	Control      Control
-	State        State
-	Jobs         Jobs
-	Traffic      Traffic // optional
-	Routes       Routes  // optional
-	Engine       maru.Engine
-	Images       maru.Images
-	Volumes      maru.Volumes
-	Logs         maru.Logs
-	Execer       maru.Execer    // optional
-	Forwarder    maru.Forwarder // optional
-	Meter        maru.Meter     // optional
-	Builder      Builder        // optional
-	Pipelines    Pipelines      // optional
-	Tokens       Tokens
-	Grants       Grants
-	Secrets      Secrets
-	Backups      Backups       // optional
-	Processes    Processes     // optional
-	Certificates Certificates  // optional
-	Runs         Runs          // optional
-	Environments Environments  // optional
-	Repositories Repositories  // optional
-	Followed     Followed      // optional
-	Webhooks     http.Handler  // of the paths below /git/-/hooks/; optional
-	Performance  Performance   // optional
-	Receivers    Receivers     // optional
-	Git          http.Handler  // of the paths below /git/; optional
-	Registry     Registry      // optional
-	Authority    func() []byte // certificate of the local certificate authority in PEM; optional
+	Store           maru.Store
+	Control         Control
+	State           State
+	Jobs            Jobs
+	Traffic         Traffic // optional
+	Routes          Routes  // optional
+	Engine          maru.Engine
+	Images          maru.Images
+	Volumes         maru.Volumes
+	Logs            maru.Logs
+	Execer          maru.Execer    // optional
+	Forwarder       maru.Forwarder // optional
+	Meter           maru.Meter     // optional
+	Builder         Builder        // optional
+	Pipelines       Pipelines      // optional
+	WorkflowSecrets Secrets        // of workflows; optional
+	Tokens          Tokens
+	Grants          Grants
+	Secrets         Secrets
+	Backups         Backups       // optional
+	Processes       Processes     // optional
+	Certificates    Certificates  // optional
+	Runs            Runs          // optional
+	Environments    Environments  // optional
+	Repositories    Repositories  // optional
+	Followed        Followed      // optional
+	Webhooks        http.Handler  // of the paths below /git/-/hooks/; optional
+	Performance     Performance   // optional
+	Receivers       Receivers     // optional
+	Git             http.Handler  // of the paths below /git/; optional
+	Registry        Registry      // optional
+	Authority       func() []byte // certificate of the local certificate authority in PEM; optional
 }
 
 // Control carries out what people ask for. Each call is on the disk once it returned nil, and happens
@@ -136,8 +137,9 @@ type Runs interface {
 	Runs(ctx context.Context, scope maru.Scope) ([]maru.Run, error)
 	// Log gives what a run wrote, and with follow what it writes until it ends or waits for approval; NotFound.
 	Log(ctx context.Context, scope maru.Scope, number int, follow bool) (maru.Run, iter.Seq2[maru.RunLogLine, error], error)
-	// Retry makes a new run of the commit of one that is over; Conflict for one that is not.
-	Retry(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
+	// Retry makes a new run of the commit of one that is over; Conflict for one that is not. Its workflows' jobs that
+	// succeeded are not run again, unless all is set.
+	Retry(ctx context.Context, scope maru.Scope, number int, all bool, by string) (maru.Run, error)
 	// Cancel ends a run; Conflict once its rollout has begun.
 	Cancel(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error)
 	// Approve lets a run go on; Conflict for one that does not wait for it.

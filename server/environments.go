@@ -183,19 +183,12 @@ func (s *Server) removeKept(ctx context.Context, scope maru.Scope) error {
 	if err := s.removeVolumes(ctx, scope); err != nil {
 		return err
 	}
-	secrets, err := s.deps.Secrets.Secrets(ctx, scope)
-	if err != nil {
-		return err
-	}
-	for _, secret := range secrets {
-		if secret.Scope != scope {
-			continue
-		}
-		if err := s.deps.Secrets.RemoveSecret(ctx, "maru", scope, secret.Name); err != nil && maru.KindOf(err) != maru.NotFound {
+	for _, vault := range []Secrets{s.deps.Secrets, s.deps.WorkflowSecrets} {
+		if err := removeSecrets(ctx, vault, scope); err != nil {
 			return err
 		}
 	}
-	changes := []maru.Change{{Key: envKey(scope), Expect: maru.Any}, {Key: buildsKey(scope), Expect: maru.Any}}
+	changes := []maru.Change{{Key: envKey(scope, false), Expect: maru.Any}, {Key: envKey(scope, true), Expect: maru.Any}, {Key: buildsKey(scope), Expect: maru.Any}}
 	configs, _, err := s.deps.Store.List(ctx, kindConfig, scope.String()+"/")
 	if err != nil {
 		return err
@@ -205,6 +198,26 @@ func (s *Server) removeKept(ctx context.Context, scope maru.Scope) error {
 	}
 	_, err = s.deps.Store.Commit(ctx, changes...)
 	return err
+}
+
+// removeSecrets removes those of exactly the scope; the vault may be nil.
+func removeSecrets(ctx context.Context, vault Secrets, scope maru.Scope) error {
+	if vault == nil {
+		return nil
+	}
+	secrets, err := vault.Secrets(ctx, scope)
+	if err != nil {
+		return err
+	}
+	for _, secret := range secrets {
+		if secret.Scope != scope {
+			continue
+		}
+		if err := vault.RemoveSecret(ctx, "maru", scope, secret.Name); err != nil && maru.KindOf(err) != maru.NotFound {
+			return err
+		}
+	}
+	return nil
 }
 
 // imagesBuiltFor names the images that were built for the app in the environment and have no other name.

@@ -12,6 +12,7 @@ import (
 // The kinds of object that the server owns. A shared one has an empty app in its scope's name.
 const (
 	kindEnv    = "env"    // SCOPE: map[string]string, values for ${VAR}
+	kindVars   = "ci-env" // SCOPE: map[string]string, variables of workflows
 	kindConfig = "config" // SCOPE/NAME: storedConfig
 	kindBuild  = "build"  // SCOPE: []builtImage, newest first
 )

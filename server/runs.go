@@ -71,7 +71,7 @@ func (s runService) Retry(ctx context.Context, req *maruv1.RunServiceRetryReques
 	if err != nil {
 		return nil, err
 	}
-	run, err := runs.Retry(ctx, fromScope(req.Scope), int(req.Number), callerName(ctx))
+	run, err := runs.Retry(ctx, fromScope(req.Scope), int(req.Number), req.All, callerName(ctx))
 	return &maruv1.RunServiceRetryResponse{Run: runProto(run)}, err
 }
 
@@ -125,7 +125,7 @@ func runProto(r maru.Run) *maruv1.Run {
 		Scope: scopeProto(r.Scope), Number: int32(r.Number), Branch: valid(r.Branch), Commit: r.Commit, Message: valid(r.Message), By: r.By,
 		Of: int32(r.Of), Phase: string(r.Phase), Reason: valid(r.Reason), Hint: valid(r.Hint), Rollout: int32(r.Rollout), Manual: r.Manual,
 		Created: timeProto(r.Created), Started: timeProto(r.Started), Ended: timeProto(r.Ended),
-		Again: r.Again, Approved: timeProto(r.Approved), ApprovedBy: r.ApprovedBy,
+		Again: r.Again, Approved: timeProto(r.Approved), ApprovedBy: r.ApprovedBy, Tested: timeProto(r.Tested),
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/marucloud/maru"
 	maruv1 "github.com/marucloud/maru/api/gen/maru/v1"
@@ -11,20 +12,45 @@ import (
 // secretService keeps secrets. Values are never given back.
 type secretService struct{ *Server }
 
+// vault has the secrets of instances, or those of workflows.
+func (s secretService) vault(ci bool) (Secrets, error) {
+	if !ci {
+		return s.deps.Secrets, nil
+	}
+	if s.deps.WorkflowSecrets == nil {
+		return nil, unsupported("pipelines")
+	}
+	return s.deps.WorkflowSecrets, nil
+}
+
+// secretName gives the name as it is kept: those of workflows have no case.
+func secretName(ci bool, name string) (string, error) {
+	if ci {
+		name = strings.ToUpper(name)
+		return name, maru.CheckWorkflowName("secret", name)
+	}
+	return name, maru.CheckName("secret", name)
+}
+
 const maxSecret = 512 << 10
 
 func (s secretService) Set(ctx context.Context, req *maruv1.SecretServiceSetRequest) (*maruv1.SecretServiceSetResponse, error) {
-	if err := checkSecret(req.Name, req.Value); err != nil {
+	name, err := secretName(req.Ci, req.Name)
+	if err == nil {
+		err = checkSecret(name, req.Value)
+	}
+	if err != nil {
 		return nil, err
 	}
-	version, changed, err := s.deps.Secrets.SetSecret(ctx, callerName(ctx), fromScope(req.Scope), req.Name, req.Value)
+	vault, err := s.vault(req.Ci)
+	if err != nil {
+		return nil, err
+	}
+	version, changed, err := vault.SetSecret(ctx, callerName(ctx), fromScope(req.Scope), name, req.Value)
 	return &maruv1.SecretServiceSetResponse{Version: int32(version), Unchanged: !changed}, err
 }
 
 func checkSecret(name string, value []byte) error {
-	if err := maru.CheckName("secret", name); err != nil {
-		return err
-	}
 	if len(value) > maxSecret {
 		return maru.Errorf(maru.Exhausted, "secret %q has %d bytes; at most %d are allowed", name, len(value), maxSecret)
 	}
@@ -32,7 +58,11 @@ func checkSecret(name string, value []byte) error {
 }
 
 func (s secretService) List(ctx context.Context, req *maruv1.SecretServiceListRequest) (*maruv1.SecretServiceListResponse, error) {
-	all, err := s.deps.Secrets.Secrets(ctx, fromScope(req.Scope))
+	vault, err := s.vault(req.Ci)
+	if err != nil {
+		return nil, err
+	}
+	all, err := vault.Secrets(ctx, fromScope(req.Scope))
 	res := &maruv1.SecretServiceListResponse{}
 	for _, i := range all {
 		res.Secrets = append(res.Secrets, &maruv1.Secret{
@@ -44,9 +74,15 @@ func (s secretService) List(ctx context.Context, req *maruv1.SecretServiceListRe
 
 func (s secretService) Remove(ctx context.Context, req *maruv1.SecretServiceRemoveRequest) (*maruv1.SecretServiceRemoveResponse, error) {
 	scope := fromScope(req.Scope)
-	inUse, err := s.secretsInUse(ctx, scope)
+	vault, err := s.vault(req.Ci)
 	if err != nil {
 		return nil, err
+	}
+	var inUse []string
+	if !req.Ci {
+		if inUse, err = s.secretsInUse(ctx, scope); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range req.Names {
 		if slices.Contains(inUse, name) {
@@ -55,7 +91,10 @@ func (s secretService) Remove(ctx context.Context, req *maruv1.SecretServiceRemo
 		}
 	}
 	for _, name := range req.Names {
-		if err := s.deps.Secrets.RemoveSecret(ctx, callerName(ctx), scope, name); err != nil {
+		if req.Ci {
+			name = strings.ToUpper(name)
+		}
+		if err := vault.RemoveSecret(ctx, callerName(ctx), scope, name); err != nil {
 			return nil, err
 		}
 	}

@@ -22,6 +22,9 @@ const (
 	counterKind = "secret-counter" // PROJECT/ENVIRONMENT/NAME: the last version
 )
 
+// ci is what kinds of the workflows' secrets begin with.
+const ci = "ci-"
+
 // attempts is how often a change is tried again when another one was faster.
 const attempts = 20
 
@@ -33,23 +36,33 @@ type sealedValue struct {
 // before its environment's, which have an empty app in their scope. Its methods are safe for
 // concurrent use.
 type Vault struct {
-	store maru.Store
-	box   *Box
+	store  maru.Store
+	box    *Box
+	prefix string // of the kinds of object
+	check  func(name string) error
 }
 
 // NewVault uses the store and the box.
-func NewVault(store maru.Store, box *Box) *Vault { return &Vault{store, box} }
-
-func infoKey(scope maru.Scope, name string) maru.Key {
-	return maru.Key{Kind: infoKind, Name: scope.String() + "/" + name}
+func NewVault(store maru.Store, box *Box) *Vault {
+	return &Vault{store, box, "", func(name string) error { return maru.CheckName("secret", name) }}
 }
 
-func valueKey(scope maru.Scope, name string, version int) maru.Key {
-	return maru.Key{Kind: valueKind, Name: fmt.Sprintf("%s/%s/%09d", scope, name, version)}
+// NewWorkflowVault keeps the secrets of workflows, apart from those of instances. Their names are such as GitHub
+// takes, in upper case.
+func NewWorkflowVault(store maru.Store, box *Box) *Vault {
+	return &Vault{store, box, ci, func(name string) error { return maru.CheckWorkflowName("secret", name) }}
 }
 
-func counterKey(scope maru.Scope, name string) maru.Key {
-	return maru.Key{Kind: counterKind, Name: scope.Project + "/" + scope.Environment + "/" + name}
+func (v *Vault) infoKey(scope maru.Scope, name string) maru.Key {
+	return maru.Key{Kind: v.prefix + infoKind, Name: scope.String() + "/" + name}
+}
+
+func (v *Vault) valueKey(scope maru.Scope, name string, version int) maru.Key {
+	return maru.Key{Kind: v.prefix + valueKind, Name: fmt.Sprintf("%s/%s/%09d", scope, name, version)}
+}
+
+func (v *Vault) counterKey(scope maru.Scope, name string) maru.Key {
+	return maru.Key{Kind: v.prefix + counterKind, Name: scope.Project + "/" + scope.Environment + "/" + name}
 }
 
 // boundTo names what a value is sealed for.
@@ -57,7 +70,7 @@ func boundTo(key maru.Key) string { return key.Kind + " " + key.Name }
 
 // SetSecret keeps the value as the next version, unless it is that of the newest.
 func (v *Vault) SetSecret(ctx context.Context, by string, scope maru.Scope, name string, value []byte) (version int, changed bool, err error) {
-	if err := maru.CheckName("secret", name); err != nil {
+	if err := v.check(name); err != nil {
 		return 0, false, err
 	}
 	for range attempts {
@@ -70,7 +83,7 @@ func (v *Vault) SetSecret(ctx context.Context, by string, scope maru.Scope, name
 }
 
 func (v *Vault) set(ctx context.Context, by string, scope maru.Scope, name string, value []byte) (version int, changed bool, err error) {
-	info, infoRevision, err := load[maru.SecretInfo](ctx, v.store, infoKey(scope, name))
+	info, infoRevision, err := load[maru.SecretInfo](ctx, v.store, v.infoKey(scope, name))
 	if err != nil {
 		return 0, false, err
 	}
@@ -83,16 +96,16 @@ func (v *Vault) set(ctx context.Context, by string, scope maru.Scope, name strin
 			return info.Version, false, nil
 		}
 	}
-	last, counterRevision, err := load[int](ctx, v.store, counterKey(scope, name))
+	last, counterRevision, err := load[int](ctx, v.store, v.counterKey(scope, name))
 	if err != nil {
 		return 0, false, err
 	}
 	version = last + 1
 	info = maru.SecretInfo{Scope: scope, Name: name, Version: version, Updated: time.Now().UTC(), By: by}
-	key := valueKey(scope, name, version)
+	key := v.valueKey(scope, name, version)
 	_, err = v.store.Commit(ctx,
-		maru.Change{Key: infoKey(scope, name), Expect: infoRevision, Data: maru.Raw(info)},
-		maru.Change{Key: counterKey(scope, name), Expect: counterRevision, Data: maru.Raw(version)},
+		maru.Change{Key: v.infoKey(scope, name), Expect: infoRevision, Data: maru.Raw(info)},
+		maru.Change{Key: v.counterKey(scope, name), Expect: counterRevision, Data: maru.Raw(version)},
 		maru.Change{Key: key, Data: maru.Raw(sealedValue{v.box.Seal(value, boundTo(key))})},
 		access.Recorded(by, scope, "secret-set", fmt.Sprintf("secret %s, version %d", name, version)))
 	if err != nil {
@@ -103,7 +116,7 @@ func (v *Vault) set(ctx context.Context, by string, scope maru.Scope, name strin
 
 // Secret gives the newest version of exactly this scope; NotFound.
 func (v *Vault) Secret(ctx context.Context, scope maru.Scope, name string) (maru.SecretInfo, error) {
-	info, revision, err := load[maru.SecretInfo](ctx, v.store, infoKey(scope, name))
+	info, revision, err := load[maru.SecretInfo](ctx, v.store, v.infoKey(scope, name))
 	if err == nil && revision == 0 {
 		err = missing(scope, name)
 	}
@@ -153,7 +166,7 @@ func (v *Vault) Value(ctx context.Context, scope maru.Scope, name string, versio
 
 // value gives the value of a version in exactly this scope.
 func (v *Vault) value(ctx context.Context, scope maru.Scope, name string, version int) ([]byte, error) {
-	key := valueKey(scope, name, version)
+	key := v.valueKey(scope, name, version)
 	sealed, revision, err := load[sealedValue](ctx, v.store, key)
 	if err != nil {
 		return nil, err
@@ -164,9 +177,32 @@ func (v *Vault) value(ctx context.Context, scope maru.Scope, name string, versio
 	return v.box.Open(sealed.Sealed, boundTo(key))
 }
 
+// Values gives the newest values of all secrets that the app in the scope sees, by name.
+func (v *Vault) Values(ctx context.Context, scope maru.Scope) (map[string][]byte, error) {
+	shared := scope
+	shared.App = ""
+	all, err := v.Secrets(ctx, shared)
+	if err != nil {
+		return nil, err
+	}
+	newest := map[string]maru.SecretInfo{}
+	for _, info := range all {
+		if _, own := newest[info.Name]; info.Scope == scope || info.Scope == shared && !own {
+			newest[info.Name] = info
+		}
+	}
+	values := map[string][]byte{}
+	for name, info := range newest {
+		if values[name], err = v.value(ctx, info.Scope, name, info.Version); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
 // Secrets lists those of a scope, whose empty parts match all, sorted.
 func (v *Vault) Secrets(ctx context.Context, scope maru.Scope) ([]maru.SecretInfo, error) {
-	objects, _, err := v.store.List(ctx, infoKind, "")
+	objects, _, err := v.store.List(ctx, v.prefix+infoKind, "")
 	if err != nil {
 		return nil, err
 	}
@@ -195,19 +231,19 @@ func (v *Vault) RemoveSecret(ctx context.Context, by string, scope maru.Scope, n
 }
 
 func (v *Vault) remove(ctx context.Context, by string, scope maru.Scope, name string) error {
-	_, revision, err := load[maru.SecretInfo](ctx, v.store, infoKey(scope, name))
+	_, revision, err := load[maru.SecretInfo](ctx, v.store, v.infoKey(scope, name))
 	if err != nil {
 		return err
 	}
 	if revision == 0 {
 		return missing(scope, name)
 	}
-	values, _, err := v.store.List(ctx, valueKind, scope.String()+"/"+name+"/")
+	values, _, err := v.store.List(ctx, v.prefix+valueKind, scope.String()+"/"+name+"/")
 	if err != nil {
 		return err
 	}
 	changes := []maru.Change{
-		{Key: infoKey(scope, name), Expect: revision},
+		{Key: v.infoKey(scope, name), Expect: revision},
 		access.Recorded(by, scope, "secret-removed", "secret "+name),
 	}
 	for _, o := range values {
@@ -220,7 +256,7 @@ func (v *Vault) remove(ctx context.Context, by string, scope maru.Scope, name st
 // Reseal seals again what was sealed by a key before the newest, as after [Box.Rotate]. Then
 // [Box.Retire] can forget the others.
 func (v *Vault) Reseal(ctx context.Context) error {
-	objects, _, err := v.store.List(ctx, valueKind, "")
+	objects, _, err := v.store.List(ctx, v.prefix+valueKind, "")
 	if err != nil {
 		return err
 	}

@@ -176,13 +176,42 @@ func TestValuesAreBoundToTheirName(t *testing.T) {
 	store := memory.New()
 	v := NewVault(store, box(t, t.TempDir()))
 	secret, public := set(t, v, shop, "secret", "hunter2"), set(t, v, shop, "public", "x")
-	stolen, err := store.Get(t.Context(), valueKey(shop, "secret", secret))
+	stolen, err := store.Get(t.Context(), v.valueKey(shop, "secret", secret))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Commit(t.Context(), maru.Change{Key: valueKey(shop, "public", public), Expect: maru.Any, Data: stolen.Data}); err != nil {
+	if _, err := store.Commit(t.Context(), maru.Change{Key: v.valueKey(shop, "public", public), Expect: maru.Any, Data: stolen.Data}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = v.Value(t.Context(), shop, "public", public)
 	wantKind(t, "a value that was moved", err, maru.Invalid)
+}
+
+// TestWorkflowVault: it is apart from the other, and an app's own go before its environment's.
+func TestWorkflowVault(t *testing.T) {
+	store, b := memory.New(), box(t, t.TempDir())
+	apps, v, ctx := NewVault(store, b), NewWorkflowVault(store, b), t.Context()
+	shared := maru.Scope{Project: shop.Project, Environment: shop.Environment}
+	other := shared
+	other.App = "other"
+	for _, set := range []struct {
+		scope       maru.Scope
+		name, value string
+	}{{shared, "A", "of all"}, {shared, "B", "of all"}, {shop, "B", "first"}, {shop, "B", "own"}, {other, "C", "of another"}} {
+		if _, _, err := v.SetSecret(ctx, "ann", set.scope, set.name, []byte(set.value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	values, err := v.Values(ctx, shop)
+	if err != nil || len(values) != 2 || string(values["A"]) != "of all" || string(values["B"]) != "own" {
+		t.Errorf("%q, %v", values, err)
+	}
+	if all, err := apps.Secrets(ctx, maru.Scope{}); err != nil || len(all) != 0 {
+		t.Errorf("instances see %v, %v", all, err)
+	}
+	for _, name := range []string{"lower", "GITHUB_TOKEN", "1A", ""} {
+		if _, _, err := v.SetSecret(ctx, "ann", shop, name, nil); maru.KindOf(err) != maru.Invalid {
+			t.Errorf("the name %q: %v", name, err)
+		}
+	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/compose"
 	"github.com/marucloud/maru/delivery/follow"
-	"github.com/marucloud/maru/delivery/pipeline/workflow"
 	"github.com/marucloud/maru/delivery/registry"
 	"github.com/marucloud/maru/delivery/run"
 	"github.com/marucloud/maru/delivery/source"
@@ -61,7 +60,7 @@ func (d deployer) Load(ctx context.Context, folder string, r maru.Run) (run.Load
 		return run.Loaded{}, maru.WithHint(maru.Errorf(maru.Invalid, "the compose file is of the app %s, and the repository of %s", loaded.App.Name, scope.App),
 			"push to "+source.Prefix+loaded.App.Name+".git, or correct the name in the file")
 	}
-	l := run.Loaded{App: placed(loaded.App, r), Secrets: loaded.SecretValues, BuildSecrets: loaded.BuildSecrets}
+	l := run.Loaded{App: placed(loaded.App, r), Secrets: loaded.SecretValues, BuildSecrets: loaded.BuildSecrets, CI: loaded.CI}
 	for _, warning := range loaded.Warnings {
 		l.Warnings = append(l.Warnings, warning.String())
 	}
@@ -77,16 +76,23 @@ func placed(app maru.App, r maru.Run) maru.App {
 	return plan.Place(app, domain, r.Preview != nil)
 }
 
-// Verify implements [run.Deployer]. The branch decides what is deployed, so that who may push to it is trusted.
-func (d deployer) Verify(ctx context.Context, r maru.Run, folder string, tell func(maru.RunLogLine)) error {
-	id := maru.RepositoryID{Project: r.Scope.Project, App: r.Scope.App}
-	_, standard, err := d.plane.repositories.Branches(ctx, id)
+// Verify implements [run.Deployer].
+func (d deployer) Verify(ctx context.Context, check run.Check, tell func(maru.RunLogLine)) error {
+	r := check.Run
+	_, standard, err := d.plane.repositories.Branches(ctx, maru.RepositoryID{Project: r.Scope.Project, App: r.Scope.App})
 	if err != nil {
 		return err
 	}
-	return d.plane.pipelines.verify(ctx, server.RunRequest{
-		Scope: r.Scope, Folder: folder, Event: workflow.Push, Ref: "refs/heads/" + r.Branch, SHA: r.Commit, DefaultBranch: standard, Message: r.Message, By: r.By,
-	}, tell)
+	v := verification{pipelines: d.plane.pipelines, check: check, defaultBranch: standard, tell: tell}
+	if v.vars, err = d.plane.server.WorkflowVars(ctx, r.Scope); err != nil {
+		return err
+	}
+	if check.Protected {
+		if v.secrets, err = d.plane.workflowSecrets.Values(ctx, r.Scope); err != nil {
+			return err
+		}
+	}
+	return v.run(ctx)
 }
 
 func (d deployer) Release(ctx context.Context, r maru.Run, origin maru.Origin, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {

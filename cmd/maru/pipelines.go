@@ -65,6 +65,7 @@ func newPipelines(folder string, labels runner.Labels, parts container.Parts) *p
 // sweep removes what is left of the jobs of a process that died. The engine may still be away.
 func (p *pipelines) sweep(ctx context.Context) error {
 	p.cache.Sweep()
+	p.artifacts.Sweep(artifactsFor)
 	for ctx.Err() == nil {
 		if err := p.machine.Sweep(ctx); err == nil {
 			close(p.swept)
@@ -86,7 +87,7 @@ func (p *pipelines) Run(ctx context.Context, req server.RunRequest, tell func(ma
 	if event.Name == "" {
 		event.Name = workflow.Push
 	}
-	selection, err := pipeline.Select(root.FS(), req.GitHub, event, req.Workflows)
+	selection, err := pipeline.Select(root.FS(), pipeline.Choice{GitHub: req.GitHub, Event: event, Names: req.Workflows})
 	if err != nil {
 		return err
 	}
@@ -100,53 +101,17 @@ func (p *pipelines) Run(ctx context.Context, req server.RunRequest, tell func(ma
 	if len(selection.Workflows) == 0 {
 		return maru.WithHint(maru.Errorf(maru.NotFound, "no workflow is for %s of %s", event.Name, req.Ref), "name the one to run")
 	}
-	_, err = p.runAll(ctx, req, selection, tell)
+	var requests []pipeline.Request
+	for _, w := range selection.Workflows {
+		requests = append(requests, request(req, selection.Project, w))
+	}
+	defer func() {
+		for _, r := range requests {
+			_ = p.artifacts.Remove(r.ID) // they were for the run's own jobs
+		}
+	}()
+	_, err = p.runAll(ctx, requests, tell)
 	return err
-}
-
-// verify runs the workflows that a push starts, where the tree has any, and tells of it in lines. It gives an
-// error when one does not succeed.
-func (p *pipelines) verify(ctx context.Context, req server.RunRequest, tell func(maru.RunLogLine)) error {
-	say := func(text string) { tell(maru.RunLogLine{Time: time.Now().UTC(), Text: text}) }
-	root, err := os.OpenRoot(req.Folder)
-	if err != nil {
-		return maru.Errorf(maru.Unavailable, "read the source tree: %w", err)
-	}
-	defer root.Close()
-	selection, err := pipeline.Select(root.FS(), req.GitHub, workflow.Event{Name: req.Event, Ref: req.Ref}, nil)
-	switch {
-	case maru.KindOf(err) == maru.NotFound, err == nil && selection.Default != "":
-		say("no workflow in " + workflow.Folder(req.GitHub) + ": nothing is tested before the deploy")
-		return nil
-	case err != nil:
-		return err
-	case len(selection.Workflows) == 0:
-		say("no workflow is for a push to this branch: nothing is tested before the deploy")
-		return nil
-	}
-	for _, w := range selection.Warnings {
-		say("warning: " + w.String())
-	}
-	var failed []string
-	conclusion, err := p.runAll(ctx, req, selection, func(e maru.RunEvent) {
-		if e.Kind == maru.JobEnded && e.Conclusion == maru.Failure {
-			failed = append(failed, e.Job)
-		}
-		for _, text := range runEventLines(e) {
-			tell(maru.RunLogLine{Time: e.Time, Service: e.Job, Output: e.Kind == maru.RunLine, Text: text})
-		}
-	})
-	switch {
-	case err != nil:
-		return err
-	case ctx.Err() != nil:
-		return maru.Errorf(maru.Interrupted, "%w", context.Cause(ctx))
-	case conclusion != maru.Success && len(failed) > 0:
-		return maru.WithHint(maru.Errorf(maru.Invalid, "the tests failed: job %s", strings.Join(failed, ", ")), "nothing was deployed; correct it and push again")
-	case conclusion != maru.Success:
-		return maru.WithHint(maru.Errorf(maru.Invalid, "the workflows ended with %s", conclusion), "nothing was deployed; see the run's log")
-	}
-	return nil
 }
 
 // runEventLines says in lines what a person wants to know of an event.
@@ -184,8 +149,8 @@ func runEventLines(e maru.RunEvent) []string {
 	return nil
 }
 
-// runAll runs the workflows of a selection beside each other. It gives success if all of them do.
-func (p *pipelines) runAll(ctx context.Context, req server.RunRequest, selection pipeline.Selection, tell func(maru.RunEvent)) (maru.Conclusion, error) {
+// runAll runs workflows beside each other. It gives success if all of them do.
+func (p *pipelines) runAll(ctx context.Context, requests []pipeline.Request, tell func(maru.RunEvent)) (maru.Conclusion, error) {
 	select {
 	case <-p.swept:
 	case <-ctx.Done():
@@ -194,9 +159,9 @@ func (p *pipelines) runAll(ctx context.Context, req server.RunRequest, selection
 	var mu sync.Mutex
 	all := maru.Success
 	var runs errgroup.Group
-	for _, w := range selection.Workflows {
+	for _, req := range requests {
 		runs.Go(func() error {
-			conclusion, err := p.run(ctx, req, selection.Project, w, func(e maru.RunEvent) {
+			conclusion, err := p.pipeline.Run(ctx, req, func(e maru.RunEvent) {
 				mu.Lock()
 				defer mu.Unlock()
 				tell(e)
@@ -213,16 +178,15 @@ func (p *pipelines) runAll(ctx context.Context, req server.RunRequest, selection
 	return all, err
 }
 
-func (p *pipelines) run(ctx context.Context, req server.RunRequest, project *workflow.Project, w *workflow.Workflow, tell func(maru.RunEvent)) (maru.Conclusion, error) {
-	id := "run-" + strings.ToLower(rand.Text()[:10])
-	defer func() { _ = p.artifacts.Remove(id) }() // they were for the run's own jobs
-	return p.pipeline.Run(ctx, pipeline.Request{
-		ID: id, Project: project, Workflow: w, Source: pipeline.Folder(req.Folder), Inputs: req.Inputs,
+// request is what a run of a workflow is asked for by.
+func request(req server.RunRequest, project *workflow.Project, w *workflow.Workflow) pipeline.Request {
+	return pipeline.Request{
+		ID: "run-" + strings.ToLower(rand.Text()[:10]), Project: project, Workflow: w, Source: pipeline.Folder(req.Folder), Inputs: req.Inputs,
 		Event: pipeline.Event{
 			Name: orElse(req.Event, workflow.Push), Ref: req.Ref, SHA: req.SHA, Base: req.Base, Actor: req.By, DefaultBranch: req.DefaultBranch, Message: req.Message,
 			Repository: fmt.Sprintf("%s/%s", req.Scope.Project, orElse(req.Scope.App, "app")),
 		},
-	}, tell)
+	}
 }
 
 func orElse(a, b string) string {

@@ -51,24 +51,25 @@ func serverCommand() *cobra.Command {
 
 // controlPlane is what the server process is made of.
 type controlPlane struct {
-	log          *slog.Logger
-	store        *sqlite.Store
-	box          *secrets.Box
-	authority    *authority.Authority
-	certificates *certificates
-	engine       *remote.Client
-	publisher    *stream.Publisher
-	repositories *source.Repositories
-	git          *source.Handler
-	registry     *registry.Handler
-	tokens       *token.Tokens
-	runs         *run.Runs
-	follower     *follow.Follower
-	vault        *secrets.Vault
-	control      *control.Controller
-	pipelines    *pipelines
-	notifier     *notify.Notifier
-	server       *server.Server
+	log             *slog.Logger
+	store           *sqlite.Store
+	box             *secrets.Box
+	authority       *authority.Authority
+	certificates    *certificates
+	engine          *remote.Client
+	publisher       *stream.Publisher
+	repositories    *source.Repositories
+	git             *source.Handler
+	registry        *registry.Handler
+	tokens          *token.Tokens
+	runs            *run.Runs
+	follower        *follow.Follower
+	vault           *secrets.Vault
+	control         *control.Controller
+	pipelines       *pipelines
+	workflowSecrets *secrets.Vault
+	notifier        *notify.Notifier
+	server          *server.Server
 }
 
 func runServer(ctx context.Context, p *platform) error {
@@ -114,6 +115,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	}
 	c.certificates = &certificates{Vault: certificate.New(c.store, c.box), store: c.store, authority: c.authority}
 	c.vault = secrets.NewVault(c.store, c.box)
+	c.workflowSecrets = secrets.NewWorkflowVault(c.store, c.box)
 	c.publisher = stream.NewPublisher(stream.PublisherConfig{Report: c.tellProblems(ctx), Evidence: func(e maru.Evidence) { c.control.Evidence(e) }, Drained: func(instance string) {
 		go func() {
 			if err := c.engine.Drained(ctx, instance); err != nil && ctx.Err() == nil {
@@ -147,7 +149,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Performance: c.control, Receivers: c.notifier, Traffic: c.control,
 		Routes: routing{c.publisher},
 		Engine: c.engine, Images: c.engine, Volumes: c.engine, Logs: c.engine, Execer: c.engine, Forwarder: c.engine, Meter: c.engine,
-		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines,
+		Builder: builder{build.Dial(p.layout.BuilderSocket())}, Pipelines: c.pipelines, WorkflowSecrets: c.workflowSecrets,
 		Tokens: c.tokens, Grants: grant.New(c.store), Secrets: c.vault,
 		Processes:    processStatus{supervisor.Client{Socket: p.layout.SupervisorSocket()}, c.engine},
 		Backups:      backups{c.backups(data)},

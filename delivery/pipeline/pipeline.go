@@ -81,6 +81,26 @@ func (p *Pipeline) Run(ctx context.Context, req Request, emit func(maru.RunEvent
 	return conclusion, nil
 }
 
+// CancelsInProgress tells whether the workflow says that a run of it is cancelled by the next of its concurrency
+// group.
+func (req Request) CancelsInProgress() bool {
+	c := req.Workflow.Concurrency
+	if c == nil {
+		return false
+	}
+	contexts, _, err := req.contexts()
+	if err != nil {
+		return false
+	}
+	r := &run{req: req, contexts: contexts}
+	group, err := c.Group.Eval(r.runEnv())
+	if err != nil || group == "" {
+		return false
+	}
+	cancels, err := c.CancelInProgress.Eval(r.runEnv())
+	return err == nil && cancels == "true"
+}
+
 // serially gives events their time and passes them on one by one.
 func serially(path string, emit func(maru.RunEvent)) func(maru.RunEvent) {
 	var mu sync.Mutex

@@ -17,22 +17,44 @@ type Selection struct {
 	Workflows []*workflow.Workflow
 	Warnings  []workflow.Issue
 	Default   string // the text of the default workflow, where the tree has none
+
+	// Found is what the default workflow is of, and Untested what it leaves out, such as "Go in api".
+	Found    []string
+	Untested []string
 }
 
-// Select reads the workflows of a source tree and gives those that the event starts, or the ones named,
-// by file or name, whatever they are for. A tree without any gets a default one. An error is of what is
-// in the files, at its places, or NotFound for a name.
-func Select(tree fs.FS, github bool, event workflow.Event, names []string) (Selection, error) {
-	folder := workflow.Folder(github)
+// Choice says which workflows are wanted.
+type Choice struct {
+	GitHub bool // those of .github/workflows
+	Event  workflow.Event
+	Names  []string // by file or name, whatever they are for; nil: those that the event starts
+	Tested bool     // the default one is of projects with tests alone, and there may be none
+}
+
+// Select reads the workflows of a source tree and gives those that are wanted. A tree without any gets a
+// default one. An error is of what is in the files, at its places, or NotFound for a name.
+func Select(tree fs.FS, choice Choice) (Selection, error) {
+	folder, names := workflow.Folder(choice.GitHub), choice.Names
 	project, issues := workflow.Load(tree, folder)
 	if err := issues.Err(); err != nil {
 		return Selection{}, err
 	}
 	s := Selection{Project: project, Warnings: issues.Warnings()}
 	if len(project.Workflows) == 0 {
-		w, text, err := detect.Workflow(tree)
+		projects, err := detect.Search(tree)
 		if err != nil {
 			return Selection{}, err
+		}
+		if choice.Tested {
+			projects, s.Untested = projects.Tested()
+		}
+		s.Found = projects.Names()
+		w, text, err := projects.Workflow()
+		if err != nil {
+			return Selection{}, err
+		}
+		if w == nil && choice.Tested {
+			return s, nil
 		}
 		if w == nil {
 			return Selection{}, maru.WithHint(maru.Errorf(maru.NotFound, "there is no workflow in %s, and nothing that is known how to test", folder),
@@ -43,7 +65,7 @@ func Select(tree fs.FS, github bool, event workflow.Event, names []string) (Sele
 	}
 	if len(names) == 0 {
 		for _, w := range project.Workflows {
-			if w.Triggers(event) {
+			if w.Triggers(choice.Event) {
 				s.Workflows = append(s.Workflows, w)
 			}
 		}

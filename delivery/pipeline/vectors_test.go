@@ -3,12 +3,15 @@ package pipeline_test
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
+
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/pipeline"
@@ -19,47 +22,52 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestVectors holds what becomes of workflows as projects have them: which events start them, the jobs in
-// the order in which they run when all goes well, and what is warned about.
-func TestVectors(t *testing.T) {
-	files, err := filepath.Glob("testdata/workflows/*.yml")
-	if err != nil || len(files) != 12 {
-		t.Fatalf("%d workflows, %v", len(files), err)
+// vector is a project as there are many, with its workflow.
+type vector struct {
+	name  string
+	files fstest.MapFS
+}
+
+func vectors(t *testing.T) []vector {
+	t.Helper()
+	archives, err := filepath.Glob("testdata/workflows/*.txtar")
+	if err != nil || len(archives) != 12 {
+		t.Fatalf("%d projects, %v", len(archives), err)
 	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
+	var all []vector
+	for _, file := range archives {
+		archive, err := txtar.ParseFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, issues := workflow.Parse(filepath.Base(file), data)
+		v := vector{strings.TrimSuffix(filepath.Base(file), ".txtar"), fstest.MapFS{}}
+		for _, f := range archive.Files {
+			v.files[f.Name] = &fstest.MapFile{Data: f.Data}
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// TestVectors holds what becomes of workflows as projects have them: which events start them, the jobs in
+// the order in which they run when all goes well, and what is warned about. test/workflows runs them.
+func TestVectors(t *testing.T) {
+	for _, v := range vectors(t) {
+		project, issues := workflow.Load(v.files, ".github/workflows")
 		if err := issues.Err(); err != nil {
-			t.Errorf("%v", err)
+			t.Errorf("%s: %v", v.name, err)
 			continue
 		}
 		var out strings.Builder
-		for _, e := range []workflow.Event{
-			{Name: "push", Ref: "refs/heads/main", Paths: []string{"main.go"}}, {Name: "push", Ref: "refs/heads/dependabot/x"}, {Name: "push", Ref: "refs/tags/v1"},
-			{Name: "pull_request", Base: "main"}, {Name: "workflow_dispatch"}, {Name: "schedule"},
-		} {
-			if w.Triggers(e) {
-				fmt.Fprintf(&out, "on %s %s\n", e.Name, e.Ref+e.Base)
+		for _, w := range project.Workflows {
+			if w.Call == nil {
+				plan(&out, project, w)
 			}
 		}
-		contexts := schedule.Contexts{GitHub: expr.Map("ref", "refs/heads/main", "event_name", "push", "workflow", w.Name), Vars: expr.NewObject(), Inputs: expr.NewObject(), Secrets: expr.NewObject()}
-		run := schedule.New(&workflow.Project{}, w, contexts, nil)
-		for actions := run.Next(); len(actions) > 0; actions = run.Next() {
-			for _, a := range actions {
-				fmt.Fprintf(&out, "%s %s\n", a.Kind, a.Job.Name)
-				if a.Kind == schedule.Start {
-					run.Ended(a.Job.ID, schedule.Result{Conclusion: maru.Success, Outputs: map[string]string{"packages": `["a","b"]`}})
-				}
-			}
-		}
-		fmt.Fprintf(&out, "%s\n", run.Conclusion())
 		for _, i := range issues {
 			fmt.Fprintf(&out, "warning %s\n", i)
 		}
-		golden := strings.TrimSuffix(file, ".yml") + ".plan"
+		golden := "testdata/workflows/" + v.name + ".plan"
 		if *update {
 			if err := os.WriteFile(golden, []byte(out.String()), 0o644); err != nil {
 				t.Fatal(err)
@@ -67,41 +75,31 @@ func TestVectors(t *testing.T) {
 			continue
 		}
 		if want, _ := os.ReadFile(golden); string(want) != out.String() {
-			t.Errorf("%s:\n%s, want\n%s", file, out.String(), want)
+			t.Errorf("%s:\n%s, want\n%s", v.name, out.String(), want)
 		}
 	}
 }
 
-// TestVectorsRun runs those whose toolchains are on this host.
-func TestVectorsRun(t *testing.T) {
-	for name, c := range map[string]struct {
-		tools []string
-		files map[string]string
-	}{
-		"node-monorepo": {[]string{"node"}, map[string]string{
-			"packages/a/a.test.js": "require('node:test')('a', () => {})\n", "packages/b/b.test.js": "require('node:test')('b', () => {})\n"}},
-		"node-artifacts": {[]string{"node"}, map[string]string{"x": ""}},
-		"python-app":     {[]string{"python3"}, map[string]string{"test_x.py": "import unittest\nclass T(unittest.TestCase):\n    def test_x(self): pass\n"}},
-		"python-scripts": {[]string{"python3"}, map[string]string{"a.py": "", "d/b.py": ""}},
-		"java-plain":     {[]string{"java"}, map[string]string{"src/Main.java": "class Main { public static void main(String[] a) { System.out.println(\"hi\"); } }\n"}},
+func plan(out io.Writer, project *workflow.Project, w *workflow.Workflow) {
+	for _, e := range []workflow.Event{
+		{Name: "push", Ref: "refs/heads/main", Paths: []string{"main.go"}}, {Name: "push", Ref: "refs/heads/dependabot/x"}, {Name: "push", Ref: "refs/tags/v1"},
+		{Name: "pull_request", Base: "main"}, {Name: "workflow_dispatch"}, {Name: "schedule"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for _, tool := range c.tools {
-				if _, err := exec.LookPath(tool); err != nil {
-					t.Skipf("there is no %s", tool)
-				}
-			}
-			data, err := os.ReadFile("testdata/workflows/" + name + ".yml")
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.files[".maru/workflows/w.yml"] = string(data)
-			got := newRig(t).run(t.Context(), c.files, nil, nil)
-			if got.conclusion != maru.Success {
-				t.Errorf("%s\n%s\n%s", got.conclusion, got.of(maru.RunAnnotation), got.log())
-			}
-		})
+		if w.Triggers(e) {
+			fmt.Fprintf(out, "on %s %s\n", e.Name, e.Ref+e.Base)
+		}
 	}
+	contexts := schedule.Contexts{GitHub: expr.Map("ref", "refs/heads/main", "event_name", "push", "workflow", w.Name), Vars: expr.NewObject(), Inputs: expr.NewObject(), Secrets: expr.NewObject()}
+	run := schedule.New(project, w, contexts, nil)
+	for actions := run.Next(); len(actions) > 0; actions = run.Next() {
+		for _, a := range actions {
+			fmt.Fprintf(out, "%s %s\n", a.Kind, a.Job.Name)
+			if a.Kind == schedule.Start {
+				run.Ended(a.Job.ID, schedule.Result{Conclusion: maru.Success, Outputs: map[string]string{"packages": `["a","b"]`}})
+			}
+		}
+	}
+	fmt.Fprintf(out, "%s\n", run.Conclusion())
 }
 
 // TestSelect: those that the event starts, those that are named, the default one.
@@ -125,7 +123,7 @@ func TestSelect(t *testing.T) {
 	}{
 		{true, nil, "one.yml"}, {true, []string{"two"}, "two.yml"}, {true, []string{"One", "two.yml"}, "one.yml two.yml"}, {true, []string{"three"}, "error"}, {false, nil, "error"},
 	} {
-		s, err := pipeline.Select(os.DirFS(dir), c.github, push, c.names)
+		s, err := pipeline.Select(os.DirFS(dir), pipeline.Choice{GitHub: c.github, Event: push, Names: c.names})
 		var got []string
 		for _, w := range s.Workflows {
 			got = append(got, filepath.Base(w.Path))
@@ -138,7 +136,15 @@ func TestSelect(t *testing.T) {
 		}
 	}
 	write("go.mod", "module x\n\ngo 1.26\n")
-	if s, err := pipeline.Select(os.DirFS(dir), false, push, nil); err != nil || len(s.Workflows) != 1 || s.Default == "" {
+	if s, err := pipeline.Select(os.DirFS(dir), pipeline.Choice{Event: push}); err != nil || len(s.Workflows) != 1 || s.Default == "" {
+		t.Errorf("%+v %v", s, err)
+	}
+	// Where only tests are wanted nothing else is built.
+	if s, err := pipeline.Select(os.DirFS(dir), pipeline.Choice{Event: push, Tested: true}); err != nil || len(s.Workflows) != 0 || len(s.Found) != 0 || !slices.Equal(s.Untested, []string{"Go"}) {
+		t.Errorf("%+v %v", s, err)
+	}
+	write("x_test.go", "")
+	if s, err := pipeline.Select(os.DirFS(dir), pipeline.Choice{Event: push, Tested: true}); err != nil || len(s.Workflows) != 1 || !slices.Equal(s.Found, []string{"Go"}) || len(s.Untested) != 0 {
 		t.Errorf("%+v %v", s, err)
 	}
 }

@@ -16,6 +16,7 @@ const (
 	kindPush       = "push"       // PROJECT/APP/ID: maru.Push that was admitted and not concluded
 	kindPreview    = "preview"    // SCOPE: maru.Environment of one branch
 	kindLeaving    = "leaving"    // SCOPE: maru.Environment that is being taken away
+	kindTests      = "run-tests"  // SCOPE/NUMBER: Tests of a run
 )
 
 // kindDelivery is owned by the control loops: SCOPE/NUMBER: maru.Delivery.
@@ -54,6 +55,10 @@ func runKey(scope maru.Scope, number int) maru.Key {
 func previewKey(scope maru.Scope) maru.Key { return maru.Key{Kind: kindPreview, Name: scope.String()} }
 
 func leavingKey(scope maru.Scope) maru.Key { return maru.Key{Kind: kindLeaving, Name: scope.String()} }
+
+func testsKey(scope maru.Scope, number int) maru.Key {
+	return maru.Key{Kind: kindTests, Name: runKey(scope, number).Name}
+}
 
 func repositoryKey(id maru.RepositoryID) maru.Key {
 	return maru.Key{Kind: kindRepository, Name: id.String()}

@@ -80,10 +80,7 @@ func (r *Runs) show(ctx context.Context, run maru.Run, tell func(string)) error 
 	if err != nil {
 		return err
 	}
-	switch run.Phase {
-	case maru.RunWaiting:
-		tell(fmt.Sprintf("run %d of %s waits for approval: maru approve %d --env %s", run.Number, run.Scope.App, run.Number, run.Scope.Environment))
-	case maru.RunQueued:
+	if run.Phase == maru.RunQueued {
 		tell(fmt.Sprintf("run %d of %s is queued. It goes on if you leave: maru runs logs --follow %d", run.Number, run.Scope.App, run.Number))
 	}
 	for line, err := range lines {
@@ -125,8 +122,9 @@ var ending = map[maru.RunPhase]string{
 	maru.RunCancelled: "was cancelled", maru.RunSuperseded: "was given up",
 }
 
-// Retry makes a new run of the commit of one that is over.
-func (r *Runs) Retry(ctx context.Context, scope maru.Scope, number int, by string) (maru.Run, error) {
+// Retry makes a new run of the commit of one that is over. Of its workflows those jobs run again that did not
+// succeed, or need one that did not; with all set all do.
+func (r *Runs) Retry(ctx context.Context, scope maru.Scope, number int, all bool, by string) (maru.Run, error) {
 	for {
 		old, err := r.latest(ctx, scope, number)
 		if err != nil {
@@ -143,14 +141,16 @@ func (r *Runs) Retry(ctx context.Context, scope maru.Scope, number int, by strin
 		if err := c.add(ctx, run, map[maru.Scope]int{}); err != nil {
 			return old, err
 		}
+		if err := c.takeOver(ctx, old, all); err != nil {
+			return old, err
+		}
 		_, err = r.store.Commit(ctx, c.changes...)
 		if maru.KindOf(err) == maru.Conflict && ctx.Err() == nil {
 			continue
 		}
-		for _, gone := range c.superseded {
-			r.logs.changed(gone.Scope, gone.Number)
+		if err == nil {
+			c.committed(ctx)
 		}
-		r.more()
 		return c.runs[0], err
 	}
 }

@@ -254,7 +254,7 @@ func (r *Runs) remove(ctx context.Context, e maru.Environment) error {
 			}
 			if run.Phase.Final() { // others are of a branch that came back
 				numbers = append(numbers, run.Number)
-				changes = append(changes, maru.Change{Key: o.Key, Expect: revision})
+				changes = append(changes, maru.Change{Key: o.Key, Expect: revision}, maru.Change{Key: testsKey(e.Scope, run.Number), Expect: maru.Any})
 			}
 		}
 		for _, number := range numbers {

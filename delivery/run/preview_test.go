@@ -195,7 +195,7 @@ func TestPreviewsTimeIsUp(t *testing.T) {
 	if r.branches["fix"] != "c2" {
 		t.Error("the branch went, too")
 	}
-	if _, err := r.runs.Retry(t.Context(), previewFix, 0, "ann"); maru.KindOf(err) != maru.NotFound {
+	if _, err := r.runs.Retry(t.Context(), previewFix, 0, false, "ann"); maru.KindOf(err) != maru.NotFound {
 		t.Errorf("a retry: %v", err)
 	}
 }
@@ -274,7 +274,7 @@ func TestPromotion(t *testing.T) {
 		r.serving.Rollouts = c.rollouts
 		r.mu.Unlock()
 		run, err := r.runs.Promote(t.Context(), production, "staging", "ann")
-		if err != nil || run.Commit != c.commit || run.Phase != maru.RunWaiting || run.From.Images["web"] != "web@sha256:1" {
+		if err != nil || run.Commit != c.commit || !run.Manual || run.From.Images["web"] != "web@sha256:1" {
 			t.Errorf("of rollouts %v: %+v %v", c.rollouts, run, err)
 		}
 	}

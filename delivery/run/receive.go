@@ -219,10 +219,7 @@ func (r *Runs) record(ctx context.Context, push maru.Push) (runs []maru.Run, tol
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, run := range change.superseded {
-			r.logs.changed(run.Scope, run.Number)
-		}
-		r.more()
+		change.committed(ctx)
 		return change.runs, change.told, nil
 	}
 }
@@ -349,10 +346,6 @@ func (c *recording) add(ctx context.Context, run maru.Run, numbers map[maru.Scop
 	run.Number = max(run.Number, numbers[run.Scope]) + 1
 	numbers[run.Scope] = run.Number
 	run.Phase, run.Created = maru.RunQueued, time.Now().UTC()
-	if run.Manual {
-		run.Phase = maru.RunWaiting
-		c.changes = append(c.changes, told(run, run.Created))
-	}
 	for _, old := range before {
 		if old.Phase != maru.RunQueued && old.Phase != maru.RunWaiting {
 			continue
@@ -367,7 +360,7 @@ func (c *recording) add(ctx context.Context, run maru.Run, numbers map[maru.Scop
 	}
 	for _, old := range before[:max(0, len(before)-c.cfg.Kept)] {
 		if old.Phase.Final() {
-			c.changes = append(c.changes, maru.Change{Key: runKey(old.Scope, old.Number), Expect: maru.Any})
+			c.changes = append(c.changes, maru.Change{Key: runKey(old.Scope, old.Number), Expect: maru.Any}, maru.Change{Key: testsKey(old.Scope, old.Number), Expect: maru.Any})
 			if err := c.logs.remove(old.Scope, old.Number); err != nil {
 				c.log.Warn("the log of an old run can't be removed", "run", old.Number, "app", old.Scope.String(), "error", err)
 			}
@@ -376,6 +369,17 @@ func (c *recording) add(ctx context.Context, run maru.Run, numbers map[maru.Scop
 	c.runs = append(c.runs, run)
 	c.changes = append(c.changes, maru.Change{Key: runKey(run.Scope, run.Number), Data: maru.Raw(run)})
 	return nil
+}
+
+// committed tells everybody of what was stored.
+func (c *recording) committed(ctx context.Context) {
+	for _, gone := range c.superseded {
+		c.logs.changed(gone.Scope, gone.Number)
+	}
+	for _, run := range c.runs {
+		c.supersede(ctx, run.Scope)
+	}
+	c.more()
 }
 
 // Reconcile finds refs that were moved without having been seen, because a process died in between, and makes

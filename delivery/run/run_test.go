@@ -43,7 +43,7 @@ type world struct {
 	acts                 []string // what was done to environments
 	removing             func() error
 	serving              Serving
-	verify               error
+	verify               func(ctx context.Context, check Check) error
 }
 
 func (w *world) List() []maru.RepositoryID { return []maru.RepositoryID{shop} }
@@ -96,14 +96,18 @@ func (w *world) Load(context.Context, string, maru.Run) (Loaded, error) {
 	return Loaded{App: maru.App{Name: "shop", Environments: w.policy}}, w.load
 }
 
-func (w *world) Verify(_ context.Context, run maru.Run, _ string, tell func(maru.RunLogLine)) error {
+func (w *world) Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) error {
+	tell(maru.RunLogLine{Service: "unit", Output: true, Text: "testing " + check.Run.Commit})
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	tell(maru.RunLogLine{Service: "unit", Output: true, Text: "testing " + run.Commit})
-	if w.rollbackWhileTesting != nil {
-		w.rollbackWhileTesting()
+	verify, rollback := w.verify, w.rollbackWhileTesting
+	w.mu.Unlock()
+	if rollback != nil {
+		rollback()
 	}
-	return w.verify
+	if verify != nil {
+		return verify(ctx, check)
+	}
+	return nil
 }
 
 func (w *world) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
@@ -308,7 +312,7 @@ func (g *gate) wait(ctx context.Context, run maru.Run) error {
 // TestWhatFailsItsTestsIsNotDeployed: the push says which, and nothing is built.
 func TestWhatFailsItsTestsIsNotDeployed(t *testing.T) {
 	r := begin(t)
-	r.verify = maru.Errorf(maru.Invalid, "the tests failed: job unit")
+	r.verify = func(context.Context, Check) error { return maru.Errorf(maru.Invalid, "the tests failed: job unit") }
 	shown, err := r.push("main", "c1")
 	if err == nil || !strings.Contains(shown, "error: the tests failed: job unit") || strings.Contains(shown, "building c1") {
 		t.Errorf("%v\n%s", err, shown)
@@ -382,7 +386,7 @@ func TestHowRunsEnd(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r.follow = nil
-	if run, err := r.runs.Retry(t.Context(), production, 1, "bob"); err != nil || run.Number != 3 || run.Of != 1 || run.By != "bob" || run.Commit != "c1" {
+	if run, err := r.runs.Retry(t.Context(), production, 1, false, "bob"); err != nil || run.Number != 3 || run.Of != 1 || run.By != "bob" || run.Commit != "c1" {
 		t.Errorf("%+v, %v", run, err)
 	}
 	r.until("failed rolled-back succeeded")
@@ -392,7 +396,7 @@ func TestHowRunsEnd(t *testing.T) {
 	if _, err := r.runs.Cancel(t.Context(), production, 0, "bob"); maru.KindOf(err) != maru.Conflict {
 		t.Errorf("cancel what is over: %v", err)
 	}
-	if _, err := r.runs.Retry(t.Context(), production, 99, "bob"); maru.KindOf(err) != maru.NotFound {
+	if _, err := r.runs.Retry(t.Context(), production, 99, false, "bob"); maru.KindOf(err) != maru.NotFound {
 		t.Errorf("retry what is not there: %v", err)
 	}
 }
@@ -448,15 +452,22 @@ func TestApproval(t *testing.T) {
 	r := begin(t)
 	r.policy = map[string]maru.EnvironmentPolicy{"production": {Branch: "main", Deploy: "manual"}, "staging": {Branch: "develop"}}
 	shown, err := r.push("main", "c1")
-	if err != nil || !strings.Contains(shown, "waits for approval: maru approve 1 --env production") {
+	if err != nil || !strings.Contains(shown, "unit | testing c1") || !strings.Contains(shown, "waits for approval: maru approve 1 --env production") {
 		t.Errorf("%q, %v", shown, err)
 	}
 	r.until("waiting")
+	if len(r.deployed) != 0 {
+		t.Errorf("%q is deployed without approval", r.deployed)
+	}
+	r.stop()
+	r.verify = func(context.Context, Check) error { return errors.New("it was tested before") }
+	r.start()
 	run, err := r.runs.Approve(t.Context(), production, 0, "bob")
 	if err != nil || run.ApprovedBy != "bob" || run.Approved.IsZero() {
 		t.Errorf("%+v, %v", run, err)
 	}
 	r.until("succeeded")
+	r.verify = nil
 	staging := maru.Token{Name: "stage", Role: maru.RoleDeploy, Scope: shop.In("staging")}
 	if _, err := r.admit("main", "c2", staging); maru.KindOf(err) != maru.Denied {
 		t.Errorf("a token for another environment: %v", err)
@@ -469,8 +480,95 @@ func TestApproval(t *testing.T) {
 	}
 	// A file that can't be read leaves the policy as it was.
 	r.world.load = errors.New("no such key")
-	if shown, _ := r.push("main", "c3"); !strings.Contains(shown, "waits for approval") {
-		t.Errorf("it shows %q", shown)
+	if _, err := r.push("main", "c3"); err == nil || !r.runsOf()[0].Manual {
+		t.Errorf("%v, the run is %+v", err, r.runsOf()[0])
+	}
+}
+
+// TestRetry: what succeeded is not done again, unless all is to be.
+func TestRetry(t *testing.T) {
+	r := begin(t)
+	good := errors.New("the tests failed")
+	var seen []Tests
+	r.verify = func(_ context.Context, check Check) error {
+		r.mu.Lock()
+		seen = append(seen, check.Tests)
+		r.mu.Unlock()
+		check.Ended("w.yml", "a", JobResult{Outputs: map[string]string{"o": "1"}})
+		check.Ended("w.yml", "big", JobResult{Outputs: map[string]string{"o": strings.Repeat("x", maxOutputs)}})
+		return good
+	}
+	if _, err := r.push("main", "c1"); err == nil {
+		t.Error("it succeeded")
+	}
+	for _, all := range []bool{false, true} {
+		if _, err := r.runs.Retry(t.Context(), production, 0, all, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		r.until(strings.TrimSpace(strings.Repeat("failed ", len(r.runsOf()))))
+	}
+	if len(seen) != 3 || seen[0].Origin != 1 || seen[0].Attempt != 1 || seen[0].Kept != nil {
+		t.Fatalf("%+v", seen)
+	}
+	if s := seen[1]; s.Origin != 1 || s.Attempt != 2 || len(s.Kept["w.yml"]) != 1 || s.Kept["w.yml"]["a"].Outputs["o"] != "1" {
+		t.Errorf("the retry has %+v", s)
+	}
+	if s := seen[2]; s.Origin != 3 || s.Attempt != 3 || s.Kept != nil {
+		t.Errorf("the retry of all has %+v", s)
+	}
+}
+
+func (r *rig) runsOf() []maru.Run {
+	r.t.Helper()
+	all, err := r.runs.Runs(r.t.Context(), production)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all
+}
+
+// TestSupersede: a push ends the run before it that is tested, if its workflows say so.
+func TestSupersede(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r := begin(t)
+		began, told := make(chan struct{}, 2), make(chan struct{})
+		r.verify = func(ctx context.Context, check Check) error {
+			if check.Run.Commit != "c1" {
+				return nil
+			}
+			began <- struct{}{}
+			if late { // known only when the next push is there
+				<-told
+			}
+			check.Supersedable()
+			if !late {
+				close(told)
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		first, err := r.received("main", "c1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-began
+		if !late {
+			<-told
+		}
+		second, err := r.received("main", "c2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if late {
+			close(told)
+		}
+		if err := first(t.Context(), func(string) {}); err == nil || !strings.Contains(err.Error(), "run 2 is newer") {
+			t.Errorf("the first: %v", err)
+		}
+		if err := second(t.Context(), func(string) {}); err != nil {
+			t.Errorf("the second: %v", err)
+		}
+		r.until("superseded succeeded")
 	}
 }
 
@@ -504,6 +602,33 @@ func TestLives(t *testing.T) {
 				r.t.Fatal(err)
 			}
 			r.start()
+		},
+		"testing": func(r *rig) {
+			kept := make(chan Tests, 2)
+			r.verify = func(ctx context.Context, check Check) error {
+				kept <- check.Tests
+				if len(check.Tests.Kept) > 0 {
+					return nil
+				}
+				check.Ended("w.yml", "a", JobResult{})
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			if _, err := r.received("main", "c1"); err != nil {
+				r.t.Fatal(err)
+			}
+			r.until("testing")
+			<-kept
+			for { // until what the job gave is stored
+				if tests, _, err := load[Tests](r.t.Context(), r.store, testsKey(production, 1)); err != nil || len(tests.Kept) > 0 {
+					break
+				}
+			}
+			r.stop()
+			r.start()
+			if again := <-kept; len(again.Kept["w.yml"]) != 1 || again.Attempt != 1 {
+				r.t.Errorf("after the restart there is %+v", again)
+			}
 		},
 		"building": func(r *rig) {
 			var g gate

@@ -60,15 +60,43 @@ type Loaded struct {
 	Warnings     []string
 	Secrets      map[string][]byte            // values that came with the file, by key in App.Secrets
 	BuildSecrets map[string]map[string][]byte // by service and ID
+	CI           string                       // whose workflows test it, as x-maru.ci says
+}
+
+// Check is a commit whose workflows are to say whether it is good.
+type Check struct {
+	Run       maru.Run
+	Folder    string
+	CI        string
+	Protected bool // its branch is: those who may push to it may know the workflows' secrets
+	Tests     Tests
+
+	// Ended is told when a job succeeded, with its workflow's path and its ID. It may be called by several goroutines.
+	Ended func(workflow, job string, result JobResult)
+	// Supersedable is told once it is known that a newer push to the branch may end the check.
+	Supersedable func()
+}
+
+// Tests is what is known of the workflows of a run from before: neither a restart nor a retry runs again what
+// succeeded, unless something that it needs does.
+type Tests struct {
+	Origin  int                             `json:"origin"`         // the run that it is a retry of, through others as well, or itself: they share artifacts
+	Attempt int                             `json:"attempt"`        // from 1
+	Kept    map[string]map[string]JobResult `json:"kept,omitempty"` // of the jobs that succeeded, by workflow and job
+}
+
+// JobResult is what a job that succeeded gave.
+type JobResult struct {
+	Outputs map[string]string `json:"outputs,omitempty"`
 }
 
 // Deployer reads compose files and deploys. Its methods end with ctx, and may be called again after they did.
 type Deployer interface {
 	// Load reads the compose file in a folder for a run, and no file that is not below it.
 	Load(ctx context.Context, folder string, run maru.Run) (Loaded, error)
-	// Verify runs the workflows of the commit in a folder that a push to the run's branch starts; why the commit
-	// is not to be deployed is its error.
-	Verify(ctx context.Context, run maru.Run, folder string, tell func(maru.RunLogLine)) error
+	// Verify runs the workflows of the commit that a push to the run's branch starts; why the commit is not to be
+	// deployed is its error.
+	Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) error
 	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
 	// While a rollout to the same state is under way it is that one.
 	Release(ctx context.Context, run maru.Run, origin maru.Origin, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)
@@ -104,8 +132,10 @@ type Runs struct {
 
 // work is what is being done in a scope.
 type work struct {
-	number int // of the run that is carried out; 0: the environment is taken away
-	cancel context.CancelCauseFunc
+	number       int // of the run that is carried out; 0: the environment is taken away
+	branch       string
+	cancel       context.CancelCauseFunc
+	supersedable bool
 }
 
 // errRestarting is why following ends with the process.
@@ -193,23 +223,24 @@ func (r *Runs) begin(ctx context.Context, workers *sync.WaitGroup) error {
 	defer r.mu.Unlock()
 	for _, e := range leaving {
 		if w := r.working[e.Scope]; w == nil {
-			r.work(ctx, workers, e.Scope, 0, func(ctx context.Context) { r.takeAway(ctx, e) })
+			r.work(ctx, workers, e.Scope, work{}, func(ctx context.Context) { r.takeAway(ctx, e) })
 		} else if w.number != 0 {
 			w.cancel(errCancelled)
 		}
 	}
 	for _, run := range waiting {
 		if r.working[run.Scope] == nil && len(r.working) < r.cfg.Parallel {
-			r.work(ctx, workers, run.Scope, run.Number, func(ctx context.Context) { r.carryOut(ctx, run) })
+			r.work(ctx, workers, run.Scope, work{number: run.Number, branch: run.Branch}, func(ctx context.Context) { r.carryOut(ctx, run) })
 		}
 	}
 	return nil
 }
 
 // work does something in a scope, where nothing else is done meanwhile. The caller holds the lock.
-func (r *Runs) work(ctx context.Context, workers *sync.WaitGroup, scope maru.Scope, number int, do func(context.Context)) {
+func (r *Runs) work(ctx context.Context, workers *sync.WaitGroup, scope maru.Scope, of work, do func(context.Context)) {
 	working, cancel := context.WithCancelCause(ctx)
-	r.working[scope] = &work{number, cancel}
+	of.cancel = cancel
+	r.working[scope] = &of
 	workers.Go(func() {
 		do(working)
 		cancel(nil)

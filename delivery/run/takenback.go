@@ -96,7 +96,7 @@ func (r *Runs) holdBack(ctx context.Context, run *maru.Run, say func(string, ...
 		if err := r.enter(ctx, run, maru.RunWaiting, func(now *maru.Run) { now.Reason, now.Hint = why, hint }); err != nil {
 			return err
 		}
-		return errWaits
+		return errWaiting
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (l loops) Load(_ context.Context, folder string, _ maru.Run) (Loaded, error
 	}}}}, nil
 }
 
-func (loops) Verify(context.Context, maru.Run, string, func(maru.RunLogLine)) error { return nil }
+func (loops) Verify(context.Context, Check, func(maru.RunLogLine)) error { return nil }
 
 func (l loops) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, app Loaded, _ func(maru.RunLogLine)) (int, error) {
 	image := app.App.Services["web"].Image

@@ -13,8 +13,8 @@ import (
 // errCancelled is the cause of the end of a run's context when people ended it.
 var errCancelled = errors.New("it was cancelled")
 
-// errWaits ends the work on a run that is to wait for approval.
-var errWaits = errors.New("it waits for approval")
+// errWaiting is why a run stops that waits for approval.
+var errWaiting = errors.New("it waits for approval")
 
 // carryOut does what is left of a run. When ctx ends for another reason than a cancellation the run stays as
 // it is, for the next process.
@@ -27,10 +27,7 @@ func (r *Runs) carryOut(ctx context.Context, run maru.Run) {
 	}()
 	say := func(format string, args ...any) { log.add(maru.RunLogLine{Text: fmt.Sprintf(format, args...)}) }
 	err := r.steps(ctx, &run, log, say)
-	if errors.Is(err, errWaits) {
-		return
-	}
-	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
+	if errors.Is(err, errWaiting) || ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
 		return
 	}
 	if ctx.Err() != nil {
@@ -77,12 +74,19 @@ func (r *Runs) enter(ctx context.Context, run *maru.Run, phase maru.RunPhase, al
 
 // build makes a rollout of the run's commit, once its workflows say that it is good.
 func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say func(string, ...any)) (rollout int, err error) {
-	again := run.Phase == maru.RunTesting || run.Phase == maru.RunBuilding
-	if err := r.enter(ctx, run, maru.RunTesting, func(now *maru.Run) { now.Started = time.Now().UTC() }); err != nil {
+	again, phase := run.Phase == maru.RunTesting || run.Phase == maru.RunBuilding, maru.RunTesting
+	if !run.Tested.IsZero() {
+		phase = maru.RunBuilding
+	}
+	if err := r.enter(ctx, run, phase, func(now *maru.Run) {
+		if now.Started.IsZero() || again {
+			now.Started = time.Now().UTC()
+		}
+	}); err != nil {
 		return 0, err
 	}
 	if again {
-		say("the server was restarted: the run begins again")
+		say("the server was restarted: the run begins again, without what succeeded already")
 	}
 	say("run %d of %s: %.12s of %s goes to %s, by %s", run.Number, run.Scope.App, run.Commit, run.Branch, run.Scope.Environment, run.By)
 	if err := r.holdBack(ctx, run, say); err != nil {
@@ -104,13 +108,13 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 	for _, warning := range loaded.Warnings {
 		say("warning: %s", warning)
 	}
-	if run.From != nil {
-		say("the images are those of rollout %d in %s", run.From.Rollout, run.From.Environment)
-	} else if err := r.deployer.Verify(ctx, *run, checkout.Dir, log.add); err != nil {
-		return 0, err
+	if run.Tested.IsZero() {
+		if err := r.test(ctx, run, checkout.Dir, loaded.CI, log, say); err != nil {
+			return 0, err
+		}
 	}
-	if err := r.enter(ctx, run, maru.RunBuilding, func(*maru.Run) {}); err != nil {
-		return 0, err
+	if run.Phase == maru.RunWaiting {
+		return 0, errWaiting
 	}
 	if run.Preview != nil {
 		if err := r.ready(ctx, *run, say); err != nil {

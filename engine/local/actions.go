@@ -90,9 +90,9 @@ func (w *workload) ended(t lifetime, inst *instance, a *attempt, exit maru.Exit)
 	}
 	inst.unwatch()
 	w.e.unregister(a)
-	exit.Probe = inst.unhealthy
+	exit.Probe, exit.OutOfDisk = inst.unhealthy, a.overDisk.Load()
 	inst.attempt, inst.unwatch, inst.ready, inst.dying = nil, nil, false, true
-	inst.why = describeExit(exit, w.want.Container.Resources.Memory)
+	inst.why = describeExit(exit, w.want.Container.Resources)
 	inst.rec.Ended, inst.rec.LastExit = exit.At, &exit
 	inst.rec.Failed = exit.Code != 0 || exit.Probe != ""
 	inst.rec.Ends = plan.CountEnds(w.want.Container.Restart, inst.rec.Ends, exit.At.Sub(inst.rec.Started))

@@ -34,7 +34,7 @@ const (
 	attemptLabel  = "maru.cloud/attempt"
 )
 
-// attempt is one container of an instance, with its process. It does not change but for taken.
+// attempt is one container of an instance, with its process. It does not change but for taken and overDisk.
 type attempt struct {
 	instance  string
 	number    int
@@ -49,6 +49,7 @@ type attempt struct {
 	exit      <-chan containerd.ExitStatus
 	started   time.Time
 	taken     atomic.Bool // it is held, and its command was run
+	overDisk  atomic.Bool // it is killed for going over its limit of the disk
 }
 
 // inNamespace gives the context that calls of containerd need.

@@ -155,6 +155,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	group.Go(func() error { return e.network.Run(life) })
 	group.Go(func() error { return e.logs.Run(life) })
 	group.Go(func() error { return e.sweepLoop(life) })
+	group.Go(func() error { return e.watchDisk(life) })
 	group.Go(func() error {
 		for {
 			select {

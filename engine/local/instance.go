@@ -99,16 +99,18 @@ func (inst *instance) ending(want maru.Workload) string {
 	if inst.rec.LastExit == nil {
 		return ""
 	}
-	return describeExit(*inst.rec.LastExit, want.Container.Resources.Memory)
+	return describeExit(*inst.rec.LastExit, want.Container.Resources)
 }
 
 // describeExit tells in words how a container ended.
-func describeExit(exit maru.Exit, memoryLimit int64) string {
+func describeExit(exit maru.Exit, limits maru.Resources) string {
 	switch {
 	case exit.Probe != "":
 		return "was stopped because its liveness probe failed: " + exit.Probe
-	case exit.OutOfMemory && memoryLimit > 0:
-		return fmt.Sprintf("was killed for going over its memory limit of %s", formatBytes(memoryLimit))
+	case exit.OutOfDisk:
+		return fmt.Sprintf("was killed for writing more than its limit of %s to the disk", formatBytes(limits.Disk))
+	case exit.OutOfMemory && limits.Memory > 0:
+		return fmt.Sprintf("was killed for going over its memory limit of %s", formatBytes(limits.Memory))
 	case exit.OutOfMemory:
 		return "was killed because the machine was out of memory"
 	case exit.Signal != "":

@@ -20,10 +20,10 @@ func startWithRegistry(t *testing.T) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if missing := images.Missing(cache); len(missing) > 0 {
+	if missing := images.Missing(cache, images.Servers); len(missing) > 0 {
 		t.Skipf("%d of the images are not packed; to pack them: go run ./test/images/pack .cache/images", len(missing))
 	}
-	registry, err := images.Serve(cache)
+	registry, err := images.Serve(cache, images.Servers...)
 	if err != nil {
 		t.Fatal(err)
 	}

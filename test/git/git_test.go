@@ -129,6 +129,21 @@ func (c *clone) serves() string {
 	return who.Version
 }
 
+// asks gives the status that a host answers with; 0 when there is no answer.
+func (c *clone) asks(name string) int {
+	request, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+c.HTTP+"/", nil)
+	if err != nil {
+		return 0
+	}
+	request.Host = name
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0
+	}
+	defer response.Body.Close()
+	return response.StatusCode
+}
+
 // runs gives the runs as the command line shows them, newest first.
 func (c *clone) runs(args ...string) []run {
 	c.t.Helper()

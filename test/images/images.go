@@ -1,5 +1,5 @@
-// Package images makes images of real servers from Debian's packages, with entry points like those of
-// the official images, and serves them as a registry. Root file systems are packed once and kept in a
+// Package images makes images of real servers, and of toolchains, from Debian's packages, with entry points like
+// those of the official images, and serves them as a registry. Root file systems are packed once and kept in a
 // cache; the entry points on top are made at each use.
 package images
 
@@ -7,8 +7,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -25,14 +27,16 @@ var entrypoints embed.FS
 type Recipe struct {
 	Repository string // as people write it in compose files
 	Tag        string
+	Also       []string // further names, REPOSITORY:TAG
+	suite      string   // of Debian; "": bookworm
 	packages   []string
 	before     string // shell commands in the root file system before packages are set up; $1 is its path
 	after      string // and after
 	config     v1.Config
 }
 
-// Recipes are the images that there are.
-var Recipes = []Recipe{
+// Servers are the images of servers.
+var Servers = []Recipe{
 	{
 		Repository: "postgres", Tag: "15", packages: []string{"postgresql-15", "gosu"},
 		before: `mkdir -p "$1/etc/postgresql-common" && echo 'create_main_cluster = false' > "$1/etc/postgresql-common/createcluster.conf"`,
@@ -75,10 +79,10 @@ func ports(all ...string) map[string]struct{} {
 	return set
 }
 
-// Missing gives the recipes whose root file systems are not in the cache.
-func Missing(cache string) []Recipe {
+// Missing gives those of the recipes whose root file systems are not in the cache.
+func Missing(cache string, recipes []Recipe) []Recipe {
 	var missing []Recipe
-	for _, recipe := range Recipes {
+	for _, recipe := range recipes {
 		if _, err := recipe.rootImage(cache); err != nil {
 			missing = append(missing, recipe)
 		}
@@ -92,11 +96,7 @@ func (r Recipe) Image(cache string) (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s is not in the cache at %s: %w", r.Repository, cache, err)
 	}
-	layer, err := r.entrypointLayer()
-	if err != nil {
-		return nil, err
-	}
-	image, err := mutate.AppendLayers(root, layer)
+	image, entrypoint, err := r.withEntrypoint(root)
 	if err != nil {
 		return nil, fmt.Errorf("add the entry point: %w", err)
 	}
@@ -107,7 +107,7 @@ func (r Recipe) Image(cache string) (v1.Image, error) {
 	file = file.DeepCopy()
 	file.OS, file.Architecture = "linux", architecture
 	file.Config = r.config
-	file.Config.Entrypoint = []string{"docker-entrypoint.sh"}
+	file.Config.Entrypoint = entrypoint
 	return mutate.ConfigFile(image, file)
 }
 
@@ -128,11 +128,24 @@ func (r Recipe) rootImage(cache string) (v1.Image, error) {
 	return nil, fmt.Errorf("nothing has the key %s", r.key())
 }
 
-func (r Recipe) entrypointLayer() (v1.Layer, error) {
+// withEntrypoint adds the entry point, where the image has one.
+func (r Recipe) withEntrypoint(root v1.Image) (v1.Image, []string, error) {
 	script, err := entrypoints.ReadFile("entrypoints/" + r.Repository + ".sh")
-	if err != nil {
-		return nil, err
+	if errors.Is(err, fs.ErrNotExist) {
+		return root, nil, nil
 	}
+	if err != nil {
+		return nil, nil, err
+	}
+	layer, err := entrypointLayer(script)
+	if err != nil {
+		return nil, nil, err
+	}
+	image, err := mutate.AppendLayers(root, layer)
+	return image, []string{"docker-entrypoint.sh"}, err
+}
+
+func entrypointLayer(script []byte) (v1.Layer, error) {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
 	header := tar.Header{Name: "usr/local/bin/docker-entrypoint.sh", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(script))}

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,7 +20,7 @@ import (
 )
 
 const (
-	suite         = "bookworm"
+	defaultSuite  = "bookworm"
 	architecture  = runtime.GOARCH
 	layoutFolder  = "layout"
 	keyAnnotation = "test.maru.key"
@@ -27,7 +28,7 @@ const (
 
 // key changes with all that the root file system is made of.
 func (r Recipe) key() string {
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{suite, architecture, r.before, r.after}, r.packages...), "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{cmp.Or(r.suite, defaultSuite), architecture, r.before, r.after}, r.packages...), "\x00")))
 	return r.Repository + "-" + hex.EncodeToString(sum[:8])
 }
 
@@ -65,7 +66,7 @@ func (r Recipe) Pack(ctx context.Context, cache string) error {
 }
 
 func (r Recipe) bootstrap(ctx context.Context, archive string) error {
-	args := []string{"--variant=minbase", "--quiet", "--include=" + strings.Join(r.packages, ",")}
+	args := []string{"--variant=minbase", "--dpkgopt=force-unsafe-io", "--include=" + strings.Join(r.packages, ",")}
 	for _, path := range []string{"doc/*", "man/*", "locale/*", "info/*"} {
 		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+path)
 	}
@@ -75,7 +76,7 @@ func (r Recipe) bootstrap(ctx context.Context, archive string) error {
 	if r.after != "" {
 		args = append(args, "--customize-hook="+r.after)
 	}
-	args = append(args, suite, archive)
+	args = append(args, cmp.Or(r.suite, defaultSuite), archive)
 	if mirror := os.Getenv("DEBIAN_MIRROR"); mirror != "" {
 		args = append(args, mirror)
 	}

@@ -26,7 +26,11 @@ type found struct {
 	cache string // paths, one a line; "" for none
 	locks string // patterns of files that the cache depends on
 	run   []string
+	tests bool // there are some
 }
+
+// Projects are what a source tree has of the languages.
+type Projects []found
 
 // language looks at a folder: names are those of its files.
 type language func(tree fs.FS, dir string, names []string) *found
@@ -43,21 +47,48 @@ const (
 	maxFolders  = 2000
 )
 
-// Workflow makes the workflow, nil when nothing is found that could be tested. The text is what a file
-// with it would have.
-func Workflow(tree fs.FS) (*workflow.Workflow, string, error) {
-	projects, err := search(tree)
-	if err != nil || len(projects) == 0 {
-		return nil, "", err
+// Workflow makes the workflow, nil without a project. The text is what a file with it would have.
+func (all Projects) Workflow() (*workflow.Workflow, string, error) {
+	if len(all) == 0 {
+		return nil, "", nil
 	}
-	text := write(projects)
+	text := write(all)
 	w, issues := workflow.Parse(Path, []byte(text))
 	return w, text, issues.Err()
 }
 
-// search finds projects. One below another of its language is part of that, and not one of its own.
-func search(tree fs.FS) ([]found, error) {
-	var all []found
+// Tested gives those that have tests, and the names of the others.
+func (all Projects) Tested() (tested Projects, others []string) {
+	for _, p := range all {
+		if p.tests {
+			tested = append(tested, p)
+		} else {
+			others = append(others, p.name())
+		}
+	}
+	return tested, others
+}
+
+// Names names them for people.
+func (all Projects) Names() []string {
+	var names []string
+	for _, p := range all {
+		names = append(names, p.name())
+	}
+	return names
+}
+
+func (p found) name() string {
+	name := map[string]string{"go": "Go", "node": "Node.js", "python": "Python", "java": "Java", "rust": "Rust"}[p.job]
+	if p.dir == "." {
+		return name
+	}
+	return name + " in " + p.dir
+}
+
+// Search finds projects. One below another of its language is part of that, and not one of its own.
+func Search(tree fs.FS) (Projects, error) {
+	var all Projects
 	folders := 0
 	err := fs.WalkDir(tree, ".", func(dir string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -100,14 +131,14 @@ func search(tree fs.FS) ([]found, error) {
 
 var jobNames = []string{"go", "node", "python", "java", "rust"}
 
-func within(all []found, dir string, language int) bool {
+func within(all Projects, dir string, language int) bool {
 	return language != 0 && slices.ContainsFunc(all, func(p found) bool { // Go's modules don't contain those below
 		return p.job == jobNames[language] && (p.dir == "." || strings.HasPrefix(dir, p.dir+"/"))
 	})
 }
 
 // write gives the workflow's text.
-func write(projects []found) string {
+func write(projects Projects) string {
 	var out strings.Builder
 	out.WriteString("name: default\non: [push, pull_request, workflow_dispatch]\njobs:\n")
 	used := map[string]int{}
@@ -152,6 +183,33 @@ func read(tree fs.FS, dir, name string) string {
 		out.WriteString(lines.Text() + "\n")
 	}
 	return out.String()
+}
+
+// maxFiles bounds how many files of a project are looked at.
+const maxFiles = 20_000
+
+// anyFile tells whether a folder has a file, also below, that is one of those looked for. Path is relative to the
+// folder.
+func anyFile(tree fs.FS, dir string, is func(file string) bool) bool {
+	files, there := 0, false
+	_ = fs.WalkDir(tree, dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fs.SkipDir
+		}
+		base := path.Base(name)
+		if d.IsDir() {
+			if name != dir && (strings.HasPrefix(base, ".") || slices.Contains(skipped, base)) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		files++
+		if there = d.Type().IsRegular() && is(strings.TrimPrefix(name, dir+"/")); there || files > maxFiles {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return there
 }
 
 // version takes a version out of a text, "" if there is none that could be a tag.

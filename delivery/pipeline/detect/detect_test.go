@@ -38,7 +38,11 @@ func TestWorkflow(t *testing.T) {
 		for file, text := range c.files {
 			tree[file] = &fstest.MapFile{Data: []byte(text)}
 		}
-		w, text, err := detect.Workflow(tree)
+		projects, err := detect.Search(tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, text, err := projects.Workflow()
 		if err != nil {
 			t.Errorf("%s: %v in\n%s", name, err, text)
 			continue
@@ -61,6 +65,37 @@ func TestWorkflow(t *testing.T) {
 	}
 }
 
+// TestTested: which projects have tests.
+func TestTested(t *testing.T) {
+	for name, c := range map[string]struct {
+		files  []string
+		tested string
+		others string
+	}{
+		"go":           {[]string{"go.mod", "a/b_test.go"}, "Go", ""},
+		"go vendored":  {[]string{"go.mod", "vendor/x/x_test.go", "testdata/x_test.go"}, "", "Go"},
+		"python":       {[]string{"api/requirements.txt", "api/tests/test_x.py"}, "Python in api", ""},
+		"script":       {[]string{"requirements.txt", "latest.py"}, "", "Python"},
+		"java":         {[]string{"pom.xml", "core/src/test/java/X.java"}, "Java", ""},
+		"java without": {[]string{"build.gradle", "src/main/java/X.java"}, "", "Java"},
+		"rust":         {[]string{"Cargo.toml", "tests/x.rs"}, "Rust", ""},
+		"both":         {[]string{"go.mod", "x_test.go", "web/package.json"}, "Go", "Node.js in web"},
+	} {
+		tree := fstest.MapFS{}
+		for _, file := range c.files {
+			tree[file] = &fstest.MapFile{Data: []byte("{}")}
+		}
+		projects, err := detect.Search(tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tested, others := projects.Tested()
+		if got := strings.Join(tested.Names(), ", "); got != c.tested || strings.Join(others, ", ") != c.others {
+			t.Errorf("%s: tested %q, others %q", name, got, others)
+		}
+	}
+}
+
 // TestGoRuns runs the default workflow of a Go module with a test that fails, and finds where.
 func TestGoRuns(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
@@ -72,7 +107,11 @@ func TestGoRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w, _, err := detect.Workflow(os.DirFS(dir))
+	projects, err := detect.Search(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _, err := projects.Workflow()
 	if err != nil {
 		t.Fatal(err)
 	}

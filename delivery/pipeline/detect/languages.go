@@ -3,6 +3,7 @@ package detect
 import (
 	"encoding/json"
 	"io/fs"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ func goModule(tree fs.FS, dir string, names []string) *found {
 		return nil
 	}
 	return &found{
+		tests: anyFile(tree, dir, func(file string) bool { return strings.HasSuffix(file, "_test.go") }),
 		image: tag("golang", version(goVersion, read(tree, dir, "go.mod")), "latest"),
 		cache: "~/go/pkg/mod\n~/.cache/go-build", locks: "'**/go.sum'",
 		run: []string{"GOMODCACHE=~/go/pkg/mod go build ./...", "GOMODCACHE=~/go/pkg/mod go vet ./...", "GOMODCACHE=~/go/pkg/mod go test ./..."},
@@ -58,6 +60,7 @@ func node(tree fs.FS, dir string, names []string) *found {
 	for _, script := range []string{"lint", "build", "test"} {
 		if text := m.Scripts[script]; text != "" && !strings.Contains(text, "no test specified") {
 			p.run = append(p.run, tool+" run "+script)
+			p.tests = p.tests || script == "test"
 		}
 	}
 	return p
@@ -87,6 +90,10 @@ func python(tree fs.FS, dir string, names []string) *found {
 	if strings.Contains(project, "[build-system]") || strings.Contains(project, "[project]") || has("setup.py") {
 		p.run = append(p.run, "pip install -e .")
 	}
+	p.tests = has("manage.py") || anyFile(tree, dir, func(file string) bool {
+		base := path.Base(file)
+		return strings.HasSuffix(base, ".py") && (strings.HasPrefix(base, "test") || strings.HasSuffix(base, "_test.py"))
+	})
 	if all := project + read(tree, dir, "requirements.txt") + read(tree, dir, "requirements-dev.txt") + read(tree, dir, "setup.cfg"); has("manage.py") && !strings.Contains(all, "pytest") {
 		p.run = append(p.run, "python manage.py test")
 	} else if strings.Contains(all, "pytest") || has("pytest.ini") || has("conftest.py") || has("tox.ini") {
@@ -105,9 +112,12 @@ var (
 
 func java(tree fs.FS, dir string, names []string) *found {
 	has := func(name string) bool { return slices.Contains(names, name) }
+	tests := func() bool {
+		return anyFile(tree, dir, func(file string) bool { return strings.Contains("/"+file, "/src/test/") })
+	}
 	switch {
 	case has("pom.xml"):
-		p := &found{image: tag("maven", "3-eclipse-temurin-"+or(version(mavenRelease, read(tree, dir, "pom.xml")), "21"), ""), cache: "~/.m2/repository", locks: "'**/pom.xml'"}
+		p := &found{image: tag("maven", "3-eclipse-temurin-"+or(version(mavenRelease, read(tree, dir, "pom.xml")), "21"), ""), cache: "~/.m2/repository", locks: "'**/pom.xml'", tests: tests()}
 		p.run = []string{"mvn --batch-mode --no-transfer-progress verify"}
 		if has("mvnw") {
 			p.run = []string{"sh ./mvnw --batch-mode --no-transfer-progress verify"}
@@ -115,7 +125,7 @@ func java(tree fs.FS, dir string, names []string) *found {
 		return p
 	case has("build.gradle"), has("build.gradle.kts"), has("settings.gradle"), has("settings.gradle.kts"):
 		said := version(gradleRelease, read(tree, dir, "build.gradle")+read(tree, dir, "build.gradle.kts"))
-		p := &found{image: tag("gradle", "jdk"+or(said, "21"), ""), cache: "~/.gradle/caches", locks: "'**/*.gradle*', '**/gradle-wrapper.properties'"}
+		p := &found{image: tag("gradle", "jdk"+or(said, "21"), ""), cache: "~/.gradle/caches", locks: "'**/*.gradle*', '**/gradle-wrapper.properties'", tests: tests()}
 		p.run = []string{"gradle --no-daemon build"}
 		if has("gradlew") {
 			p.run = []string{"sh ./gradlew --no-daemon build"}
@@ -140,6 +150,9 @@ func rust(tree fs.FS, dir string, names []string) *found {
 	}
 	said := version(rustVersion, read(tree, dir, "rust-toolchain.toml")+read(tree, dir, "Cargo.toml"))
 	return &found{
+		tests: anyFile(tree, dir, func(file string) bool {
+			return strings.HasSuffix(file, ".rs") && (strings.HasPrefix(file, "tests/") || strings.Contains(read(tree, dir, file), "#[test]"))
+		}),
 		image: tag("rust", said, "1"), cache: "~/.cargo/registry\ntarget", locks: "'**/Cargo.lock'",
 		run: []string{"CARGO_HOME=~/.cargo cargo build --all-targets", "CARGO_HOME=~/.cargo cargo test"},
 	}

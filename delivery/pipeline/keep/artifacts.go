@@ -94,5 +94,16 @@ func (a *Artifacts) List(_ context.Context, run string) ([]string, error) {
 	return names, err
 }
 
+// Sweep removes artifacts of runs that have had none put for longer than the age.
+func (a *Artifacts) Sweep(age time.Duration) {
+	runs, _ := os.ReadDir(a.Dir) // without it there are none
+	for _, run := range runs {
+		info, err := run.Info()
+		if err == nil && time.Since(info.ModTime()) > age {
+			_ = os.RemoveAll(filepath.Join(a.Dir, run.Name()))
+		}
+	}
+}
+
 // Remove removes all artifacts of a run.
 func (a *Artifacts) Remove(run string) error { return os.RemoveAll(filepath.Join(a.Dir, hash(run))) }

@@ -24,8 +24,10 @@ const (
 type EnvServiceSetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// scope's app may be empty: then the values are for all apps of the environment.
-	Scope         *Scope            `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	Values        map[string]string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Scope  *Scope            `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	Values map[string]string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// ci is for values of the app's workflows, which its instances don't see.
+	Ci            bool `protobuf:"varint,3,opt,name=ci,proto3" json:"ci,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -74,6 +76,13 @@ func (x *EnvServiceSetRequest) GetValues() map[string]string {
 	return nil
 }
 
+func (x *EnvServiceSetRequest) GetCi() bool {
+	if x != nil {
+		return x.Ci
+	}
+	return false
+}
+
 type EnvServiceSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -114,7 +123,9 @@ type EnvServiceListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	// effective adds what the environment has for all apps.
-	Effective     bool `protobuf:"varint,2,opt,name=effective,proto3" json:"effective,omitempty"`
+	Effective bool `protobuf:"varint,2,opt,name=effective,proto3" json:"effective,omitempty"`
+	// ci is for values of the app's workflows, which its instances don't see.
+	Ci            bool `protobuf:"varint,3,opt,name=ci,proto3" json:"ci,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +170,13 @@ func (x *EnvServiceListRequest) GetScope() *Scope {
 func (x *EnvServiceListRequest) GetEffective() bool {
 	if x != nil {
 		return x.Effective
+	}
+	return false
+}
+
+func (x *EnvServiceListRequest) GetCi() bool {
+	if x != nil {
+		return x.Ci
 	}
 	return false
 }
@@ -208,9 +226,11 @@ func (x *EnvServiceListResponse) GetValues() map[string]string {
 }
 
 type EnvServiceRemoveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	Names []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// ci is for values of the app's workflows, which its instances don't see.
+	Ci            bool `protobuf:"varint,3,opt,name=ci,proto3" json:"ci,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +279,13 @@ func (x *EnvServiceRemoveRequest) GetNames() []string {
 	return nil
 }
 
+func (x *EnvServiceRemoveRequest) GetCi() bool {
+	if x != nil {
+		return x.Ci
+	}
+	return false
+}
+
 type EnvServiceRemoveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -299,25 +326,28 @@ var File_maru_v1_env_proto protoreflect.FileDescriptor
 
 const file_maru_v1_env_proto_rawDesc = "" +
 	"\n" +
-	"\x11maru/v1/env.proto\x12\amaru.v1\x1a\x14maru/v1/common.proto\"\xba\x01\n" +
+	"\x11maru/v1/env.proto\x12\amaru.v1\x1a\x14maru/v1/common.proto\"\xca\x01\n" +
 	"\x14EnvServiceSetRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12A\n" +
-	"\x06values\x18\x02 \x03(\v2).maru.v1.EnvServiceSetRequest.ValuesEntryR\x06values\x1a9\n" +
+	"\x06values\x18\x02 \x03(\v2).maru.v1.EnvServiceSetRequest.ValuesEntryR\x06values\x12\x0e\n" +
+	"\x02ci\x18\x03 \x01(\bR\x02ci\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x17\n" +
-	"\x15EnvServiceSetResponse\"[\n" +
+	"\x15EnvServiceSetResponse\"k\n" +
 	"\x15EnvServiceListRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x1c\n" +
-	"\teffective\x18\x02 \x01(\bR\teffective\"\x98\x01\n" +
+	"\teffective\x18\x02 \x01(\bR\teffective\x12\x0e\n" +
+	"\x02ci\x18\x03 \x01(\bR\x02ci\"\x98\x01\n" +
 	"\x16EnvServiceListResponse\x12C\n" +
 	"\x06values\x18\x01 \x03(\v2+.maru.v1.EnvServiceListResponse.ValuesEntryR\x06values\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"e\n" +
 	"\x17EnvServiceRemoveRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x14\n" +
-	"\x05names\x18\x02 \x03(\tR\x05names\"\x1a\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x0e\n" +
+	"\x02ci\x18\x03 \x01(\bR\x02ci\"\x1a\n" +
 	"\x18EnvServiceRemoveResponse2\xea\x01\n" +
 	"\n" +
 	"EnvService\x12D\n" +

@@ -35,7 +35,7 @@ type Run struct {
 	By      string `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
 	// of is the number of the run that this one tries again.
 	Of int32 `protobuf:"varint,7,opt,name=of,proto3" json:"of,omitempty"`
-	// phase is one of: queued, waiting, testing, building, deploying, succeeded, failed, rolled-back, cancelled,
+	// phase is one of: queued, testing, waiting, building, deploying, succeeded, failed, rolled-back, cancelled,
 	// superseded. The last five are final.
 	Phase   string                 `protobuf:"bytes,8,opt,name=phase,proto3" json:"phase,omitempty"`
 	Reason  string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -51,7 +51,9 @@ type Run struct {
 	// from is the environment that it promotes from; empty: its images are those of its commit.
 	From string `protobuf:"bytes,18,opt,name=from,proto3" json:"from,omitempty"`
 	// again says that what was taken back may come back by it.
-	Again         bool `protobuf:"varint,19,opt,name=again,proto3" json:"again,omitempty"`
+	Again bool `protobuf:"varint,19,opt,name=again,proto3" json:"again,omitempty"`
+	// tested is when its workflows had said that the commit is good, or when it was clear that there is none.
+	Tested        *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=tested,proto3" json:"tested,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -217,6 +219,13 @@ func (x *Run) GetAgain() bool {
 		return x.Again
 	}
 	return false
+}
+
+func (x *Run) GetTested() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Tested
+	}
+	return nil
 }
 
 // RunLogLine is a line of a run's log.
@@ -496,7 +505,9 @@ type RunServiceRetryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
 	// number is the run's; 0: the newest.
-	Number        int32 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Number int32 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// all runs all jobs again, also those that succeeded.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -543,6 +554,13 @@ func (x *RunServiceRetryRequest) GetNumber() int32 {
 		return x.Number
 	}
 	return 0
+}
+
+func (x *RunServiceRetryRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
 }
 
 type RunServiceRetryResponse struct {
@@ -884,7 +902,7 @@ var File_maru_v1_run_proto protoreflect.FileDescriptor
 
 const file_maru_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xc2\x04\n" +
+	"\x11maru/v1/run.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"\xf6\x04\n" +
 	"\x03Run\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x16\n" +
@@ -906,7 +924,8 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\vapproved_by\x18\x11 \x01(\tR\n" +
 	"approvedBy\x12\x12\n" +
 	"\x04from\x18\x12 \x01(\tR\x04from\x12\x14\n" +
-	"\x05again\x18\x13 \x01(\bR\x05again\"\x82\x01\n" +
+	"\x05again\x18\x13 \x01(\bR\x05again\x122\n" +
+	"\x06tested\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\x06tested\"\x82\x01\n" +
 	"\n" +
 	"RunLogLine\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -923,10 +942,11 @@ const file_maru_v1_run_proto_rawDesc = "" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\"a\n" +
 	"\x16RunServiceLogsResponse\x12\x1e\n" +
 	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run\x12'\n" +
-	"\x04line\x18\x02 \x01(\v2\x13.maru.v1.RunLogLineR\x04line\"V\n" +
+	"\x04line\x18\x02 \x01(\v2\x13.maru.v1.RunLogLineR\x04line\"h\n" +
 	"\x16RunServiceRetryRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\x05R\x06number\"9\n" +
+	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"9\n" +
 	"\x17RunServiceRetryResponse\x12\x1e\n" +
 	"\x03run\x18\x01 \x01(\v2\f.maru.v1.RunR\x03run\"W\n" +
 	"\x17RunServiceCancelRequest\x12$\n" +
@@ -991,37 +1011,38 @@ var file_maru_v1_run_proto_depIdxs = []int32{
 	15, // 2: maru.v1.Run.started:type_name -> google.protobuf.Timestamp
 	15, // 3: maru.v1.Run.ended:type_name -> google.protobuf.Timestamp
 	15, // 4: maru.v1.Run.approved:type_name -> google.protobuf.Timestamp
-	15, // 5: maru.v1.RunLogLine.time:type_name -> google.protobuf.Timestamp
-	14, // 6: maru.v1.RunServiceListRequest.scope:type_name -> maru.v1.Scope
-	0,  // 7: maru.v1.RunServiceListResponse.runs:type_name -> maru.v1.Run
-	14, // 8: maru.v1.RunServiceLogsRequest.scope:type_name -> maru.v1.Scope
-	0,  // 9: maru.v1.RunServiceLogsResponse.run:type_name -> maru.v1.Run
-	1,  // 10: maru.v1.RunServiceLogsResponse.line:type_name -> maru.v1.RunLogLine
-	14, // 11: maru.v1.RunServiceRetryRequest.scope:type_name -> maru.v1.Scope
-	0,  // 12: maru.v1.RunServiceRetryResponse.run:type_name -> maru.v1.Run
-	14, // 13: maru.v1.RunServiceCancelRequest.scope:type_name -> maru.v1.Scope
-	0,  // 14: maru.v1.RunServiceCancelResponse.run:type_name -> maru.v1.Run
-	14, // 15: maru.v1.RunServicePromoteRequest.scope:type_name -> maru.v1.Scope
-	0,  // 16: maru.v1.RunServicePromoteResponse.run:type_name -> maru.v1.Run
-	14, // 17: maru.v1.RunServiceApproveRequest.scope:type_name -> maru.v1.Scope
-	0,  // 18: maru.v1.RunServiceApproveResponse.run:type_name -> maru.v1.Run
-	2,  // 19: maru.v1.RunService.List:input_type -> maru.v1.RunServiceListRequest
-	4,  // 20: maru.v1.RunService.Logs:input_type -> maru.v1.RunServiceLogsRequest
-	6,  // 21: maru.v1.RunService.Retry:input_type -> maru.v1.RunServiceRetryRequest
-	8,  // 22: maru.v1.RunService.Cancel:input_type -> maru.v1.RunServiceCancelRequest
-	12, // 23: maru.v1.RunService.Approve:input_type -> maru.v1.RunServiceApproveRequest
-	10, // 24: maru.v1.RunService.Promote:input_type -> maru.v1.RunServicePromoteRequest
-	3,  // 25: maru.v1.RunService.List:output_type -> maru.v1.RunServiceListResponse
-	5,  // 26: maru.v1.RunService.Logs:output_type -> maru.v1.RunServiceLogsResponse
-	7,  // 27: maru.v1.RunService.Retry:output_type -> maru.v1.RunServiceRetryResponse
-	9,  // 28: maru.v1.RunService.Cancel:output_type -> maru.v1.RunServiceCancelResponse
-	13, // 29: maru.v1.RunService.Approve:output_type -> maru.v1.RunServiceApproveResponse
-	11, // 30: maru.v1.RunService.Promote:output_type -> maru.v1.RunServicePromoteResponse
-	25, // [25:31] is the sub-list for method output_type
-	19, // [19:25] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	15, // 5: maru.v1.Run.tested:type_name -> google.protobuf.Timestamp
+	15, // 6: maru.v1.RunLogLine.time:type_name -> google.protobuf.Timestamp
+	14, // 7: maru.v1.RunServiceListRequest.scope:type_name -> maru.v1.Scope
+	0,  // 8: maru.v1.RunServiceListResponse.runs:type_name -> maru.v1.Run
+	14, // 9: maru.v1.RunServiceLogsRequest.scope:type_name -> maru.v1.Scope
+	0,  // 10: maru.v1.RunServiceLogsResponse.run:type_name -> maru.v1.Run
+	1,  // 11: maru.v1.RunServiceLogsResponse.line:type_name -> maru.v1.RunLogLine
+	14, // 12: maru.v1.RunServiceRetryRequest.scope:type_name -> maru.v1.Scope
+	0,  // 13: maru.v1.RunServiceRetryResponse.run:type_name -> maru.v1.Run
+	14, // 14: maru.v1.RunServiceCancelRequest.scope:type_name -> maru.v1.Scope
+	0,  // 15: maru.v1.RunServiceCancelResponse.run:type_name -> maru.v1.Run
+	14, // 16: maru.v1.RunServicePromoteRequest.scope:type_name -> maru.v1.Scope
+	0,  // 17: maru.v1.RunServicePromoteResponse.run:type_name -> maru.v1.Run
+	14, // 18: maru.v1.RunServiceApproveRequest.scope:type_name -> maru.v1.Scope
+	0,  // 19: maru.v1.RunServiceApproveResponse.run:type_name -> maru.v1.Run
+	2,  // 20: maru.v1.RunService.List:input_type -> maru.v1.RunServiceListRequest
+	4,  // 21: maru.v1.RunService.Logs:input_type -> maru.v1.RunServiceLogsRequest
+	6,  // 22: maru.v1.RunService.Retry:input_type -> maru.v1.RunServiceRetryRequest
+	8,  // 23: maru.v1.RunService.Cancel:input_type -> maru.v1.RunServiceCancelRequest
+	12, // 24: maru.v1.RunService.Approve:input_type -> maru.v1.RunServiceApproveRequest
+	10, // 25: maru.v1.RunService.Promote:input_type -> maru.v1.RunServicePromoteRequest
+	3,  // 26: maru.v1.RunService.List:output_type -> maru.v1.RunServiceListResponse
+	5,  // 27: maru.v1.RunService.Logs:output_type -> maru.v1.RunServiceLogsResponse
+	7,  // 28: maru.v1.RunService.Retry:output_type -> maru.v1.RunServiceRetryResponse
+	9,  // 29: maru.v1.RunService.Cancel:output_type -> maru.v1.RunServiceCancelResponse
+	13, // 30: maru.v1.RunService.Approve:output_type -> maru.v1.RunServiceApproveResponse
+	11, // 31: maru.v1.RunService.Promote:output_type -> maru.v1.RunServicePromoteResponse
+	26, // [26:32] is the sub-list for method output_type
+	20, // [20:26] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_maru_v1_run_proto_init() }

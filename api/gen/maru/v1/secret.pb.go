@@ -25,9 +25,11 @@ const (
 type SecretServiceSetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// scope's app may be empty: then all apps of the environment see the secret.
-	Scope         *Scope `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Value         []byte `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	Scope *Scope `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	Name  string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Value []byte `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// ci is for secrets of the app's workflows, which its instances don't see.
+	Ci            bool `protobuf:"varint,4,opt,name=ci,proto3" json:"ci,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,6 +85,13 @@ func (x *SecretServiceSetRequest) GetValue() []byte {
 	return nil
 }
 
+func (x *SecretServiceSetRequest) GetCi() bool {
+	if x != nil {
+		return x.Ci
+	}
+	return false
+}
+
 type SecretServiceSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       int32                  `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -136,8 +145,10 @@ func (x *SecretServiceSetResponse) GetUnchanged() bool {
 }
 
 type SecretServiceListRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// ci is for secrets of the app's workflows, which its instances don't see.
+	Ci            bool `protobuf:"varint,2,opt,name=ci,proto3" json:"ci,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +188,13 @@ func (x *SecretServiceListRequest) GetScope() *Scope {
 		return x.Scope
 	}
 	return nil
+}
+
+func (x *SecretServiceListRequest) GetCi() bool {
+	if x != nil {
+		return x.Ci
+	}
+	return false
 }
 
 type SecretServiceListResponse struct {
@@ -224,9 +242,11 @@ func (x *SecretServiceListResponse) GetSecrets() []*Secret {
 }
 
 type SecretServiceRemoveRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Scope         *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	Names []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// ci is for secrets of the app's workflows, which its instances don't see.
+	Ci            bool `protobuf:"varint,3,opt,name=ci,proto3" json:"ci,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +293,13 @@ func (x *SecretServiceRemoveRequest) GetNames() []string {
 		return x.Names
 	}
 	return nil
+}
+
+func (x *SecretServiceRemoveRequest) GetCi() bool {
+	if x != nil {
+		return x.Ci
+	}
+	return false
 }
 
 type SecretServiceRemoveResponse struct {
@@ -392,21 +419,24 @@ var File_maru_v1_secret_proto protoreflect.FileDescriptor
 
 const file_maru_v1_secret_proto_rawDesc = "" +
 	"\n" +
-	"\x14maru/v1/secret.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"i\n" +
+	"\x14maru/v1/secret.proto\x12\amaru.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14maru/v1/common.proto\"y\n" +
 	"\x17SecretServiceSetRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\fR\x05value\"R\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x12\x0e\n" +
+	"\x02ci\x18\x04 \x01(\bR\x02ci\"R\n" +
 	"\x18SecretServiceSetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x05R\aversion\x12\x1c\n" +
-	"\tunchanged\x18\x02 \x01(\bR\tunchanged\"@\n" +
+	"\tunchanged\x18\x02 \x01(\bR\tunchanged\"P\n" +
 	"\x18SecretServiceListRequest\x12$\n" +
-	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\"F\n" +
+	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x0e\n" +
+	"\x02ci\x18\x02 \x01(\bR\x02ci\"F\n" +
 	"\x19SecretServiceListResponse\x12)\n" +
-	"\asecrets\x18\x01 \x03(\v2\x0f.maru.v1.SecretR\asecrets\"X\n" +
+	"\asecrets\x18\x01 \x03(\v2\x0f.maru.v1.SecretR\asecrets\"h\n" +
 	"\x1aSecretServiceRemoveRequest\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x14\n" +
-	"\x05names\x18\x02 \x03(\tR\x05names\"\x1d\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x0e\n" +
+	"\x02ci\x18\x03 \x01(\bR\x02ci\"\x1d\n" +
 	"\x1bSecretServiceRemoveResponse\"\xa2\x01\n" +
 	"\x06Secret\x12$\n" +
 	"\x05scope\x18\x01 \x01(\v2\x0e.maru.v1.ScopeR\x05scope\x12\x12\n" +

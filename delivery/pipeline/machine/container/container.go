@@ -47,6 +47,7 @@ type Config struct {
 	CPUs        float64       // of a container that says nothing; default 2
 	Memory      int64         // likewise, bytes; default 4 GiB
 	PIDs        int64         // default 4096
+	Disk        int64         // what a container may write, bytes; default 10 GiB
 	MaxCPUs     float64       // that a workflow can ask for; default 8
 	MaxMemory   int64         // likewise, bytes; default 16 GiB
 	ReadyWithin time.Duration // for a service to become healthy; default 5 minutes
@@ -54,6 +55,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.CPUs, c.Memory, c.PIDs = cmp.Or(c.CPUs, 2), cmp.Or(c.Memory, 4<<30), cmp.Or(c.PIDs, 4096)
+	c.Disk = cmp.Or(c.Disk, 10<<30)
 	c.MaxCPUs, c.MaxMemory = cmp.Or(c.MaxCPUs, 8), cmp.Or(c.MaxMemory, 16<<30)
 	c.ReadyWithin = cmp.Or(c.ReadyWithin, 5*time.Minute)
 	return c
@@ -121,6 +123,20 @@ func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Conta
 		return nil, err
 	}
 	return j, j.prepare(ctx, spec)
+}
+
+// Fetch has images at hand for jobs to come.
+func (m *Machine) Fetch(ctx context.Context, references []string, progress func(string)) error {
+	spec := machine.Spec{Progress: progress}
+	for _, reference := range references {
+		spec.Services = append(spec.Services, machine.Service{Image: machine.Image{Reference: reference}})
+	}
+	if len(references) > 0 {
+		spec.Image, spec.Services = spec.Services[0].Image, spec.Services[1:]
+		_, err := m.images(ctx, spec)
+		return err
+	}
+	return nil
 }
 
 // images gives the references of the job's image and its services', which are pulled if need be.
@@ -309,7 +325,30 @@ func (j *job) Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, s
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
+	if err != nil || code == 128+9 {
+		err = errors.Join(j.why(ctx), err)
+	}
 	return code, err
+}
+
+// endSeen is how long it may take until the engine tells that the container ended whose process was killed.
+const endSeen = 3 * time.Second
+
+// why tells why the job's container ended; nil when it runs on.
+func (j *job) why(ctx context.Context) error {
+	watching, stop := context.WithTimeout(ctx, endSeen)
+	defer stop()
+	for o, err := range j.parts.Engine.Watch(watching) {
+		if err != nil {
+			return nil //nolint:nilerr // who can't be asked says nothing
+		}
+		for _, i := range o.Instances {
+			if i.ID == j.instance && i.Phase != maru.PhaseRunning && i.Message != "" {
+				return maru.Errorf(maru.Exhausted, "the job's container %s", i.Message)
+			}
+		}
+	}
+	return nil
 }
 
 // killed is how long a process may take to be gone that was killed.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,25 @@ func TestMachine(t *testing.T) {
 		code, _ := c.Exec(t.Context(), maru.ExecCommand{Args: []string{"bash", "-c", `x=$(head -c 600000000 /dev/zero | tr '\0' x); echo ${#x}`}}, nil, &out, &out)
 		if code == 0 {
 			t.Errorf("more memory than the job has: %s", out.String())
+		}
+	})
+	t.Run("Disk", func(t *testing.T) {
+		small := container.New(container.Parts{Engine: w.engine, Execer: w.engine, Images: noImages{w.engine}, Traffic: &dataPlane{engine: w.engine}}, container.Config{Memory: 256 << 20, Disk: 64 << 20})
+		start := func(id string) machine.Container {
+			c, err := small.Start(t.Context(), machine.Spec{ID: id, Image: machine.Image{Reference: w.job}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Remove(context.Background()) })
+			return c
+		}
+		full, other := start("full"), start("other")
+		_, err := full.Exec(t.Context(), maru.ExecCommand{Args: []string{"sh", "-c", "while :; do head -c 20000000 /dev/zero >> ~/much; sleep 0.05; done"}}, nil, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "writing more than its limit of 64 MiB to the disk") {
+			t.Errorf("a job that fills the disk: %v", err)
+		}
+		if code, err := other.Exec(t.Context(), maru.ExecCommand{Args: []string{"sh", "-c", "head -c 20000000 /dev/zero > ~/some"}}, nil, io.Discard, io.Discard); code != 0 || err != nil {
+			t.Errorf("the one beside it: %d %v", code, err)
 		}
 	})
 	t.Run("Isolation", func(t *testing.T) { testIsolation(t, w) })

@@ -3,92 +3,29 @@ package container_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/engine/local"
-	"github.com/marucloud/maru/engine/local/cgroup"
 	"github.com/marucloud/maru/internal/layout"
 	"github.com/marucloud/maru/test/images"
+	"github.com/marucloud/maru/test/inside"
 )
 
-// insideVariable is set when the test binary runs inside its own namespaces.
-const insideVariable = "MARU_TEST_INSIDE"
+// testName names the cgroups and folders of this run.
+var testName string
 
-var testName = "p" + fmt.Sprint(os.Getpid()%100000)
-
-// TestMain runs the tests inside network, mount and process namespaces of their own, so that they touch
-// nothing of the machine's, and everything that they start ends with them.
-func TestMain(m *testing.M) {
-	if os.Getenv(insideVariable) != "" {
-		if err := enter(); err != nil {
-			fmt.Fprintln(os.Stderr, "enter namespaces:", err)
-			os.Exit(1)
-		}
-		testName = os.Getenv(insideVariable)
-		os.Exit(m.Run())
-	}
-	if os.Getuid() != 0 {
-		fmt.Println("these tests run containers, which needs root")
-		os.Exit(1)
-	}
-	inside := exec.Command("/proc/self/exe", os.Args[1:]...)
-	inside.Stdin, inside.Stdout, inside.Stderr = os.Stdin, os.Stdout, os.Stderr
-	inside.Env = append(os.Environ(), insideVariable+"="+testName)
-	inside.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
-	}
-	err := inside.Run()
-	cleanUp()
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-}
-
-func enter() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-		return err
-	}
-	loopback, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	return netlink.LinkSetUp(loopback)
-}
-
-func cleanUp() {
-	if groups, err := cgroup.Open(); err == nil {
-		for _, name := range groups.Children("/") {
-			if strings.HasPrefix(name, testName) {
-				_ = groups.Remove("/" + name)
-			}
-		}
-	}
-	folders, _ := filepath.Glob("/tmp/" + testName + "-*")
-	for _, folder := range folders {
-		_ = os.RemoveAll(folder)
-	}
-}
+func TestMain(m *testing.M) { os.Exit(inside.Run(m, "p", &testName)) }
 
 // startEngine runs an engine until the test ends.
 func startEngine(t *testing.T) *local.Engine {

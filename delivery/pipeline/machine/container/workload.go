@@ -65,7 +65,7 @@ func (j *job) workload(name, image string, cpus float64, memory, shm int64, tmpf
 		Container: maru.Container{
 			ShmSize: shm,
 			Resources: maru.Resources{
-				CPUs: min(cmp.Or(cpus, j.cfg.CPUs), j.cfg.MaxCPUs), Memory: min(cmp.Or(memory, j.cfg.Memory), j.cfg.MaxMemory), PIDs: j.cfg.PIDs,
+				CPUs: min(cmp.Or(cpus, j.cfg.CPUs), j.cfg.MaxCPUs), Memory: min(cmp.Or(memory, j.cfg.Memory), j.cfg.MaxMemory), PIDs: j.cfg.PIDs, Disk: j.cfg.Disk,
 			},
 			Restart: maru.Restart{Policy: maru.RestartNever},
 			Stop:    maru.Stop{Grace: 2 * time.Second, Drain: time.Second},

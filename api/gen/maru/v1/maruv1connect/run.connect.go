@@ -54,7 +54,8 @@ type RunServiceClient interface {
 	// Logs gives what a run wrote, and with follow what it writes until it ends or waits for approval. The first
 	// message has the run, and so has the last. Needs the read role.
 	Logs(context.Context, *v1.RunServiceLogsRequest) (*connect.ServerStreamForClient[v1.RunServiceLogsResponse], error)
-	// Retry makes a new run of the commit of one that is over. Needs the deploy role.
+	// Retry makes a new run of the commit of one that is over. Of its workflows those jobs run again that did not
+	// succeed. Needs the deploy role.
 	Retry(context.Context, *v1.RunServiceRetryRequest) (*v1.RunServiceRetryResponse, error)
 	// Cancel ends a run whose rollout has not begun. Needs the deploy role.
 	Cancel(context.Context, *v1.RunServiceCancelRequest) (*v1.RunServiceCancelResponse, error)
@@ -182,7 +183,8 @@ type RunServiceHandler interface {
 	// Logs gives what a run wrote, and with follow what it writes until it ends or waits for approval. The first
 	// message has the run, and so has the last. Needs the read role.
 	Logs(context.Context, *v1.RunServiceLogsRequest, *connect.ServerStream[v1.RunServiceLogsResponse]) error
-	// Retry makes a new run of the commit of one that is over. Needs the deploy role.
+	// Retry makes a new run of the commit of one that is over. Of its workflows those jobs run again that did not
+	// succeed. Needs the deploy role.
 	Retry(context.Context, *v1.RunServiceRetryRequest) (*v1.RunServiceRetryResponse, error)
 	// Cancel ends a run whose rollout has not begun. Needs the deploy role.
 	Cancel(context.Context, *v1.RunServiceCancelRequest) (*v1.RunServiceCancelResponse, error)
