@@ -1,21 +1,20 @@
 #!/usr/bin/env bash
-# Runs every test: packages that are light to compile with the race detector; then, without it, those that
-# carry containerd or BuildKit or run real containers; then, one after the other, those that want the
-# machine for themselves. Extra arguments go to go test.
+# Runs every test: packages that are light to compile with the race detector; then, one after the other
+# and without it, those that carry containerd or BuildKit, run real containers, or want the machine for
+# themselves. Extra arguments go to go test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOFLAGS="-trimpath -buildvcs=false"
 
-alone='/test/load$|/internal/supervisor$'
+alone='/test/|/internal/supervisor$'
 heavy='github.com/containerd/containerd/v2/client|github.com/containerd/containerd/v2/cmd/containerd/server|github.com/moby/buildkit/client'
 kinds=$(go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}}{{end}}' ./... |
 	awk -v heavy="($heavy)" -v alone="($alone)" '
-		{kind = $1 ~ alone ? 3 : $1 ~ "/test/" || $0 ~ heavy ? 2 : 1; if (kind > kinds[$1]) kinds[$1] = kind}
+		{kind = $1 ~ alone || $0 ~ heavy ? 2 : 1; if (kind > kinds[$1]) kinds[$1] = kind}
 		END {for (p in kinds) print kinds[p], p}' | sort)
 light=$(sed -n 's/^1 //p' <<<"$kinds")
 heavy=$(sed -n 's/^2 //p' <<<"$kinds")
-alone=$(sed -n 's/^3 //p' <<<"$kinds")
-[ -n "$light" ] && [ -n "$heavy" ] && [ -n "$alone" ] || { echo "test.sh: found no packages to test" >&2; exit 1; }
+[ -n "$light" ] && [ -n "$heavy" ] || { echo "test.sh: found no packages to test" >&2; exit 1; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -24,9 +23,7 @@ CGO_ENABLED=0 go build -o "$work/report" ./scripts/testreport
 	# shellcheck disable=SC2086 # lists of packages
 	CGO_ENABLED=1 go test -json -race -timeout 15m "$@" $light || true
 	# shellcheck disable=SC2086
-	CGO_ENABLED=0 go test -json -timeout 30m "$@" $heavy || true
-	# shellcheck disable=SC2086
-	CGO_ENABLED=0 go test -json -p 1 -timeout 30m "$@" $alone || true
+	CGO_ENABLED=0 go test -json -p 1 -timeout 30m "$@" $heavy || true
 } 2>&1 | "$work/report" -failed "$work/failed" && exit 0
 
 # On a small, shared machine a time-out may say more of the machine than of the code: what failed is
