@@ -319,7 +319,7 @@ jobs:
 	}
 	host.Eventually(t, time.Minute, "the second job is at work", func() bool {
 		out, err := c.Run(t.Context(), "runs", "logs", "--app", "shop")
-		return err == nil && strings.Contains(out.Out, "second began")
+		return err == nil && strings.Contains(out.Out, "| second began")
 	})
 	c.kill("server")
 	_ = push.Wait()
