@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/engine/local/cgroup"
 	"github.com/marucloud/maru/engine/local/userns"
 	"github.com/marucloud/maru/internal/crash"
 	"github.com/marucloud/maru/internal/layout"
@@ -40,6 +41,7 @@ type attempt struct {
 	number    int
 	container string // containerd's ID of the container and of its snapshot
 	cgroup    string
+	cgroups   *cgroup.Hierarchies
 	folder    string // of generated files
 	addresses maru.Addresses
 	workload  *maru.Workload
@@ -81,6 +83,9 @@ func (e *Engine) runcOptions(users userns.Range) *options.Options {
 
 // signal sends a signal to the attempt's first process. One that is gone is no error.
 func (a *attempt) signal(ctx context.Context, number unix.Signal) error {
+	if number == sigkill {
+		a.hurry()
+	}
 	crash.Point("engine.signal.before")
 	err := a.task.Kill(inNamespace(ctx), number)
 	crash.Point("engine.signal.after")
@@ -88,6 +93,12 @@ func (a *attempt) signal(ctx context.Context, number unix.Signal) error {
 		return fmt.Errorf("signal %s to %s: %w", number, a.instance, err)
 	}
 	return nil
+}
+
+// hurry lets processes that are about to be killed use all the processor time there is: thousands of them
+// would take minutes to end with what a container may have.
+func (a *attempt) hurry() {
+	_ = a.cgroups.UnlimitCPU(a.cgroup) // one that is gone needs none
 }
 
 // reap removes an ended attempt's task, container and file system. What is gone already is no error.

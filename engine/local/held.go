@@ -29,6 +29,7 @@ func (a *attempt) take() ([]string, error) {
 
 // release ends a held attempt, whose command is over.
 func (a *attempt) release(ctx context.Context) {
+	a.hurry()
 	_ = within(ctx, func(ctx context.Context) error { return a.signal(ctx, unix.SIGTERM) }) // it may have ended by itself
 }
 

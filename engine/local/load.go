@@ -261,7 +261,7 @@ func (a *adoption) running(ctx context.Context, w *workload, inst *instance, c c
 	}
 	want := w.want
 	adopted := &attempt{
-		instance: inst.rec.ID, number: inst.rec.Attempt, container: c.ID, cgroup: spec.Linux.CgroupsPath,
+		instance: inst.rec.ID, number: inst.rec.Attempt, container: c.ID, cgroup: spec.Linux.CgroupsPath, cgroups: a.e.cgroups,
 		folder: attemptFolder(a.e.cfg.Layout, c.ID), addresses: inst.rec.Addresses, workload: &want,
 		process: spec.Process, task: task, exit: exit, started: inst.rec.Started,
 	}

@@ -210,8 +210,8 @@ func (s *start) launch(ctx context.Context, image imageInfo, spec *specs.Spec) (
 	}
 	crash.Point("engine.task.start.after")
 	return &attempt{
-		instance: s.rec.ID, number: s.rec.Attempt, container: s.container, cgroup: s.cgroup(), folder: s.folder,
-		addresses: s.addresses, workload: s.workload, image: image, process: spec.Process,
+		instance: s.rec.ID, number: s.rec.Attempt, container: s.container, cgroup: s.cgroup(), cgroups: s.e.cgroups,
+		folder: s.folder, addresses: s.addresses, workload: s.workload, image: image, process: spec.Process,
 		task: task, exit: exit, started: time.Now(),
 	}, nil
 }

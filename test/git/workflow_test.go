@@ -262,7 +262,7 @@ jobs:
 bomb() { bomb | bomb & }
 bomb
 sleep 60
-`), "    steps:", "    container: {image: 'docker.io/test/job:1', options: --cpus 1}\n    timeout-minutes: 0.1\n    steps:"))
+`), "    steps:", "    container: {image: 'docker.io/test/job:1', options: --cpus 0.5}\n    timeout-minutes: 0.1\n    steps:"))
 	pushed := make(chan string, 1)
 	go func() {
 		out, _ := c.try("push", "maru", "try")

@@ -103,20 +103,23 @@ const cpuPeriod, leastQuota = 100_000, 1_000
 // LimitCPU lets the group use so many cores' time; NotFound when it is gone.
 func (h *Hierarchies) LimitCPU(path string, cores float64) error {
 	quota := strconv.Itoa(max(int(cores*cpuPeriod), leastQuota))
-	settings := []struct{ file, value string }{
-		{filepath.Join(h.controllers["cpu"], path, "cpu.cfs_period_us"), strconv.Itoa(cpuPeriod)},
-		{filepath.Join(h.controllers["cpu"], path, "cpu.cfs_quota_us"), quota},
-	}
+	return h.limitCPU(path, quota, quota)
+}
+
+// UnlimitCPU lets the group use all the time there is; NotFound when it is gone.
+func (h *Hierarchies) UnlimitCPU(path string) error { return h.limitCPU(path, "-1", "max") }
+
+// limitCPU sets the group's quota, in the words of version 1 or of version 2.
+func (h *Hierarchies) limitCPU(path, legacy, unified string) error {
+	period := strconv.Itoa(cpuPeriod)
 	if h.controllers["cpu"] == "" {
-		settings = settings[:1]
-		settings[0].file, settings[0].value = filepath.Join(h.unified, path, "cpu.max"), quota+" "+strconv.Itoa(cpuPeriod)
+		return gone(path, os.WriteFile(filepath.Join(h.unified, path, "cpu.max"), []byte(unified+" "+period), 0))
 	}
-	for _, s := range settings {
-		if err := os.WriteFile(s.file, []byte(s.value), 0); err != nil {
-			return gone(path, err)
-		}
+	folder := filepath.Join(h.controllers["cpu"], path)
+	if err := os.WriteFile(filepath.Join(folder, "cpu.cfs_period_us"), []byte(period), 0); err != nil {
+		return gone(path, err)
 	}
-	return nil
+	return gone(path, os.WriteFile(filepath.Join(folder, "cpu.cfs_quota_us"), []byte(legacy), 0))
 }
 
 // Freeze stops all processes of the group and returns when they stand still.
@@ -242,8 +245,15 @@ func remove(folder string, deadline time.Time) error {
 	}
 }
 
-// killAll kills what is in the group right now and tells how many that was.
+// killAll kills what is in the group right now and tells how many that was. A group at its limit of processor
+// time would take long to end: the limit is lifted.
 func killAll(folder string) int {
+	for file, none := range map[string]string{"cpu.cfs_quota_us": "-1", "cpu.max": "max"} {
+		if f, err := os.OpenFile(filepath.Join(folder, file), os.O_WRONLY, 0); err == nil {
+			_, _ = f.WriteString(none)
+			_ = f.Close()
+		}
+	}
 	pids, err := os.ReadFile(filepath.Join(folder, "cgroup.procs"))
 	if err != nil {
 		return 0

@@ -85,7 +85,7 @@ func TestGroup(t *testing.T) {
 	if err := errors.Join(h.Freeze(child), h.Freeze(child), h.Thaw(child), h.Thaw(child)); err != nil {
 		t.Error(err)
 	}
-	if err := h.LimitCPU(child, 0.5); err != nil {
+	if err := errors.Join(h.LimitCPU(child, 0.5), h.UnlimitCPU(child), h.UnlimitCPU(child)); err != nil {
 		t.Error(err)
 	}
 	if kills := h.OOMKills(child); kills != 0 {
@@ -132,7 +132,7 @@ func TestKillAndRemove(t *testing.T) {
 	if err := errors.Join(h.Kill(name), h.Remove(name)); err != nil {
 		t.Errorf("of what is gone: %v", err)
 	}
-	for what, err := range map[string]error{"freeze": h.Freeze(name), "thaw": h.Thaw(name), "limit": h.LimitCPU(name, 1)} {
+	for what, err := range map[string]error{"freeze": h.Freeze(name), "thaw": h.Thaw(name), "limit": h.LimitCPU(name, 1), "unlimit": h.UnlimitCPU(name)} {
 		if maru.KindOf(err) != maru.NotFound {
 			t.Errorf("%s what is gone: %v", what, err)
 		}

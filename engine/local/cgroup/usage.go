@@ -62,6 +62,9 @@ func (h *Hierarchies) usageUnified(folder string) (Usage, error) {
 }
 
 func gone(path string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return maru.Errorf(maru.NotFound, "cgroup %s: %w", path, err)
 	}
