@@ -26,23 +26,26 @@ type rawHTTP2 struct {
 
 func dialHTTP2(t *testing.T, w *secureWorld) *rawHTTP2 {
 	t.Helper()
-	conn, err := tls.Dial("tcp", w.https, &tls.Config{RootCAs: w.roots, ServerName: "web.test", NextProtos: []string{"h2"}})
+	c, err := openHTTP2(t, w)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { c.conn.Close() })
+	return c
+}
+
+func openHTTP2(t *testing.T, w *secureWorld) (*rawHTTP2, error) {
+	conn, err := tls.Dial("tcp", w.https, &tls.Config{RootCAs: w.roots, ServerName: "web.test", NextProtos: []string{"h2"}})
+	if err != nil {
+		return nil, err
+	}
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	c := &rawHTTP2{t: t, conn: conn, Framer: http2.NewFramer(conn, conn)}
 	c.AllowIllegalWrites = true
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.enc = hpack.NewEncoder(&c.head)
-	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.WriteSettings(); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	return c, errors.Join(err, c.WriteSettings())
 }
 
 // block gives the fields, names and values in turn, compressed.
@@ -223,28 +226,14 @@ func TestHTTP2MadeYouReset(t *testing.T) {
 // (CVE-2023-45288), settings, pings; headers that are small only while compressed are answered.
 func TestHTTP2Floods(t *testing.T) {
 	w, came, others := hostileWorld(t)
-	flood := func(once func(c *rawHTTP2) error) func(c *rawHTTP2) {
-		return func(c *rawHTTP2) {
-			for range 2000000 {
-				if once(c) != nil {
-					return
-				}
-			}
-		}
-	}
-	for name, f := range map[string]func(c *rawHTTP2){
-		"continuation": func(c *rawHTTP2) {
-			_ = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.get()})
-			part := c.block("x-filler", strings.Repeat("a", 8<<10))
-			flood(func(c *rawHTTP2) error { return c.WriteContinuation(1, false, part) })(c)
-		},
-		"settings": flood(func(c *rawHTTP2) error {
-			return c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535})
-		}),
-		"pings": flood(func(c *rawHTTP2) error { return c.WritePing(false, [8]byte{}) }),
+	for name, flood := range map[string]func(*rawHTTP2, uint32) error{
+		"continuation": continuationFlood, "settings": settingsFlood, "pings": pingFlood,
 	} {
 		c := dialHTTP2(t, w)
-		go f(c)
+		go func() {
+			for id := uint32(1); id < 4000000 && flood(c, id) == nil; id += 2 {
+			}
+		}()
 		if got := c.end(0); got != "GOAWAY ENHANCE_YOUR_CALM" {
 			t.Errorf("%s: %s", name, got)
 		}

@@ -103,13 +103,12 @@ func discard(ctx context.Context, process containerd.Process) error {
 	})
 }
 
-// exec runs a further process in the attempt's container to its end.
-func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
-	ctx = inNamespace(ctx)
-	streams := newExecStreams(stdin, stdout, stderr)
+// startExec starts a further process in the attempt's container.
+func (e *Engine) startExec(ctx context.Context, a *attempt, process *specs.Process, streams *execStreams) (containerd.Process, <-chan containerd.ExitStatus, error) {
+	defer e.cgroups.Hasten()()
 	started, err := a.task.Exec(ctx, "exec-"+rand.Text(), process, streams.creator(e.cfg.Layout.Run, process.Terminal))
 	if err != nil {
-		return notStarted(process.Args[0], err)
+		return nil, nil, err
 	}
 	exit, err := started.Wait(context.WithoutCancel(ctx))
 	if err == nil {
@@ -118,6 +117,17 @@ func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, c
 	}
 	if err != nil {
 		_ = discard(ctx, started) // the error before tells more
+		return nil, nil, err
+	}
+	return started, exit, nil
+}
+
+// exec runs a further process in the attempt's container to its end.
+func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
+	ctx = inNamespace(ctx)
+	streams := newExecStreams(stdin, stdout, stderr)
+	started, exit, err := e.startExec(ctx, a, process, streams)
+	if err != nil {
 		return notStarted(process.Args[0], err)
 	}
 	ctx, stop := context.WithCancelCause(ctx)

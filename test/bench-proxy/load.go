@@ -84,9 +84,15 @@ func ask(c net.Conn, r *bufio.Reader) error {
 	return err
 }
 
+// peersIdle is the most idle connections of proxies that need two files for each.
+const peersIdle = 4000
+
 // idleMemory opens connections, each of which has had an answer, and sees what memory they take.
 func (o options) idleMemory(all []*proxy) error {
-	for _, p := range all {
+	for i, p := range all {
+		if i > 0 {
+			o.idle = min(o.idle, peersIdle)
+		}
 		var err error
 		if p.idle, err = o.idleAt(p, func() (net.Conn, error) { return net.Dial("tcp", p.address) }); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)

@@ -30,7 +30,7 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 4, "how long each round of load lasts")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of load; the figure is their median")
 	flag.IntVar(&o.connections, "connections", 64, "connections of the load")
-	flag.IntVar(&o.idle, "idle", 20000, "idle connections")
+	flag.IntVar(&o.idle, "idle", 20000, "idle connections with Maru; with the others up to 4,000")
 	flag.Parse()
 	if err := o.raiseFiles(); err != nil {
 		fail(err)
@@ -43,15 +43,26 @@ func main() {
 	}
 }
 
-// raiseFiles lets this program and those that it starts have as many files open as there are connections,
-// twice at a proxy.
-func (o options) raiseFiles() error {
-	want := uint64(max(20000, 3*o.idle))
-	limit := syscall.Rlimit{Cur: want, Max: want}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("raise the limit of open files to %d (as root, or with a smaller -idle): %w", want, err)
+// spareFiles are those that a proxy has open beside its idle connections.
+const spareFiles = 500
+
+// raiseFiles lets this program and those that it starts have as many files open as there are idle connections.
+// Who may not raise the limit gets the connections that it allows.
+func (o *options) raiseFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
 	}
-	return nil
+	if want := uint64(o.idle + spareFiles); limit.Max < want {
+		raised := syscall.Rlimit{Cur: want, Max: want}
+		if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil {
+			return nil
+		}
+		o.idle = int(limit.Max) - spareFiles
+		fmt.Fprintf(os.Stderr, "%d idle connections: the limit of open files is %d, and may not be raised\n", o.idle, limit.Max)
+	}
+	limit.Cur = limit.Max
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
 func fail(err error) {

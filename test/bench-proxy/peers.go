@@ -80,7 +80,7 @@ func versionOf(command ...string) string {
 
 const nginxCommon = `
 daemon off; pid %[1]s/%[2]s.pid; worker_processes 2; error_log %[1]s/%[2]s.error crit; user root;
-events { worker_connections 65536; }
+events { worker_connections 19000; }
 http {
 	client_body_temp_path %[1]s/%[2]s.body; proxy_temp_path %[1]s/%[2]s.proxy; fastcgi_temp_path %[1]s/%[2]s.f; uwsgi_temp_path %[1]s/%[2]s.u; scgi_temp_path %[1]s/%[2]s.s;
 	keepalive_requests 1000000000; keepalive_timeout 600s;
@@ -128,7 +128,7 @@ func startHAProxy(ctx context.Context, folder, backend string) (*proxy, error) {
 	address, secure := freeAddress(), freeAddress()
 	conf, err := write(folder, "haproxy.conf", fmt.Sprintf(`
 global
-	maxconn 65536
+	maxconn 8192
 	nbthread 2
 	log stdout format raw local0
 defaults

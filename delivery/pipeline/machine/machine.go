@@ -30,6 +30,8 @@ type Machine interface {
 type Container interface {
 	// Paths says where things are inside.
 	Paths() Paths
+	// Tools says what the image has.
+	Tools() Tools
 	// Exec runs a command to its end and gives its exit code, as [maru.Execer] does. When ctx ends the
 	// command is killed, with all that it started.
 	Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error)
@@ -42,6 +44,37 @@ type Paths struct {
 	Workspace string // empty at first: where the job's files are
 	Temp      string // empty at first: for whoever runs the steps
 	Home      string
+}
+
+// Tools are what an image has for jobs.
+type Tools struct {
+	Programs map[string]bool // of those that jobs may want: bash, python, python3, node, pwsh, tar, find
+	Path     string          // PATH
+}
+
+// Look is a script of sh whose output [ParseTools] takes.
+const Look = `for p in bash python python3 node pwsh tar find; do command -v "$p" >/dev/null 2>&1 && echo "$p"; done; echo "PATH=$PATH"`
+
+// ParseTools reads what [Look] wrote. It is Invalid when a program is missing without which there is no job.
+func ParseTools(out string) (Tools, error) {
+	t := Tools{Programs: map[string]bool{}}
+	for line := range strings.Lines(out) {
+		line = strings.TrimSuffix(line, "\n")
+		if path, ok := strings.CutPrefix(line, "PATH="); ok {
+			t.Path = path
+			continue
+		}
+		t.Programs[line] = true
+	}
+	if !t.Programs["tar"] || !t.Programs["find"] {
+		return t, maru.WithHint(maru.Errorf(maru.Invalid, "the job's image lacks tar or find"), "use one that has both: files come into the job and out of it by them")
+	}
+	return t, nil
+}
+
+// NoShell is the error of an image in which there is no sh.
+func NoShell(image string) error {
+	return maru.WithHint(maru.Errorf(maru.Invalid, "the image %s has no shell", image), "use one that has sh, tar and find; a service can be without")
 }
 
 // Spec says what a job's container is to be.
@@ -106,6 +139,14 @@ func (s Spec) Say(format string, args ...any) {
 // CopyIn unpacks a tar stream in a folder of the container, which is made if it is not there.
 func CopyIn(ctx context.Context, c Container, dir string, archive io.Reader) error {
 	return run(ctx, c, `mkdir -p -- "$1" && exec tar -x -f - -C "$1"`, []string{dir}, archive, io.Discard)
+}
+
+// CopyInExec unpacks a tar stream as [CopyIn] does and runs a command without input, all in one process. An exit
+// code may be that of the unpacking, which then tells why on stderr.
+func CopyInExec(ctx context.Context, c Container, dir string, archive io.Reader, cmd maru.ExecCommand, stdout, stderr io.Writer) (int, error) {
+	script := `mkdir -p -- "$1" && tar -x -f - -C "$1" || exit; shift; exec "$@" < /dev/null`
+	cmd.Args = append([]string{"sh", "-c", script, "sh", dir}, cmd.Args...)
+	return c.Exec(ctx, cmd, archive, stdout, stderr)
 }
 
 // CopyOut packs files and folders of a folder of the container into a tar stream, with names relative

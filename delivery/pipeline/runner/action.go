@@ -60,7 +60,7 @@ func (s *stepRun) composite(ctx context.Context, a *workflow.Action, inputs *exp
 
 // javaScript runs a JavaScript action, and leaves its end for that of the job.
 func (s *stepRun) javaScript(ctx context.Context, a *workflow.Action, inputs *expr.Object) error {
-	if !s.job.tools["node"] {
+	if !s.job.c.Tools().Programs["node"] {
 		return maru.WithHint(maru.Errorf(maru.Invalid, "%s is written in JavaScript, and the job's image has no node", s.def.Uses), "name an image that has it in the job's container, such as node:22")
 	}
 	folder := s.job.folder(a.Folder)

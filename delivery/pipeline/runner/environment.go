@@ -127,7 +127,7 @@ func (s *stepRun) processEnv(own map[string]string) map[string]string {
 	if len(j.path) > 0 {
 		before, ok := all["PATH"]
 		if !ok {
-			before = j.searchPath
+			before = j.c.Tools().Path
 		}
 		all["PATH"] = strings.Join(append(slices.Clone(j.path), before), ":")
 	}
@@ -137,22 +137,19 @@ func (s *stepRun) processEnv(own map[string]string) map[string]string {
 	return all
 }
 
-// writeFiles puts files into the folder for temporary ones, with parents.
-func (j *job) writeFiles(ctx context.Context, files map[string]string) error {
+// pack makes a tar archive of files.
+func pack(files map[string]string) (io.Reader, error) {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
 	for name, text := range files {
 		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
-			return err
+			return nil, err
 		}
 		if _, err := io.WriteString(w, text); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return machine.CopyIn(ctx, j.c, j.c.Paths().Temp, &archive)
+	return &archive, w.Close()
 }
 
 // readFiles gives the files of a folder below that for temporary ones.

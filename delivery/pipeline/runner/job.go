@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -27,7 +26,6 @@ type job struct {
 	masks  *Masks
 	debug  bool
 	c      machine.Container
-	tools  map[string]bool // programs that the image has
 	github *expr.Object
 	runner *expr.Object
 	info   *expr.Object // the context job
@@ -37,11 +35,11 @@ type job struct {
 	failed bool
 	number int // of the step at work, from 1
 
-	cancelled  atomic.Pointer[string]
-	stop       chan struct{} // closed when cancelled
-	notes      int
-	files      int
-	searchPath string // PATH of the image
+	cancelled atomic.Pointer[string]
+	stop      chan struct{} // closed when cancelled
+	notes     int
+	files     int
+	unwritten map[string]string // files for the folder of temporary ones, which the next process finds there
 }
 
 // nextFile gives a number for the name of a file.
@@ -223,9 +221,6 @@ func (j *job) begin(ctx context.Context) error {
 	if j.c, err = j.Machine.Start(making, spec); err != nil {
 		return err
 	}
-	if err := j.look(ctx); err != nil {
-		return errors.Join(err, j.c.Remove(context.WithoutCancel(ctx)))
-	}
 	paths := j.c.Paths()
 	j.github = j.task.Job.Contexts.GitHub.Clone()
 	j.github.Set("job", j.def.ID)
@@ -243,9 +238,7 @@ func (j *job) begin(ctx context.Context) error {
 		services.Set(s.Name, expr.Map("id", s.Name, "network", spec.ID, "ports", ports))
 	}
 	j.info = expr.Map("status", "success", "services", services, "container", expr.Map("id", spec.ID, "network", spec.ID))
-	if err := j.writeFiles(ctx, map[string]string{"event.json": string(j.task.Event)}); err != nil {
-		return errors.Join(fmt.Errorf("write event.json: %w", err), j.c.Remove(context.WithoutCancel(ctx)))
-	}
+	j.unwritten = map[string]string{"event.json": string(j.task.Event)}
 	return nil
 }
 
@@ -255,31 +248,6 @@ func (j *job) beginEnv() error {
 		if err := j.env.add(vars, j.startEnv()); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// look finds out which programs the image has.
-func (j *job) look(ctx context.Context) error {
-	var out, complaint strings.Builder
-	script := `for p in bash python python3 node pwsh tar find; do command -v "$p" >/dev/null 2>&1 && echo "$p"; done; echo "PATH=$PATH"`
-	code, err := j.c.Exec(ctx, maru.ExecCommand{Args: []string{"sh", "-c", script}, Dir: "/"}, nil, &out, &complaint)
-	if code == 127 || code == 126 {
-		return maru.WithHint(maru.Errorf(maru.Invalid, "the job's image has no shell"), "use one that has sh and tar; a service can be without")
-	}
-	if err != nil {
-		return err
-	}
-	j.tools = map[string]bool{}
-	for name := range strings.FieldsSeq(out.String()) {
-		if path, ok := strings.CutPrefix(name, "PATH="); ok {
-			j.searchPath = path
-			continue
-		}
-		j.tools[name] = true
-	}
-	if !j.tools["tar"] || !j.tools["find"] {
-		return maru.WithHint(maru.Errorf(maru.Invalid, "the job's image lacks tar or find"), "use one that has both: files come into the job and out of it by them")
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func (j *job) shell(name string) (args []string, extension string, err error) {
 		return strings.Fields(name), ".sh", nil
 	}
 	if name == "" {
-		if j.tools["bash"] {
+		if j.c.Tools().Programs["bash"] {
 			return []string{"bash", "-e", "{0}"}, ".sh", nil
 		}
 		return []string{"sh", "-e", "{0}"}, ".sh", nil
@@ -91,10 +91,10 @@ func (j *job) shell(name string) (args []string, extension string, err error) {
 	if name == "pwsh" {
 		args = []string{"pwsh", "-command", ". '{0}'"}
 	}
-	if name == "python" && !j.tools["python"] {
+	if name == "python" && !j.c.Tools().Programs["python"] {
 		args[0] = "python3"
 	}
-	if name != "sh" && !j.tools[args[0]] {
+	if name != "sh" && !j.c.Tools().Programs[args[0]] {
 		return nil, "", maru.WithHint(maru.Errorf(maru.Invalid, "the job's image has no %s", args[0]), "name an image that has it in the job's container, or write another shell")
 	}
 	return args, s.extension, nil

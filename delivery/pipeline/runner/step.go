@@ -12,6 +12,7 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/pipeline/expr"
+	"github.com/marucloud/maru/delivery/pipeline/machine"
 	"github.com/marucloud/maru/delivery/pipeline/workflow"
 )
 
@@ -249,9 +250,12 @@ func (s *stepRun) exec(ctx context.Context, args []string, dir string, env map[s
 		all[f.variable] = path.Join(base, f.name)
 	}
 	maps.Copy(contents, files)
-	if err := j.writeFiles(ctx, contents); err != nil {
-		return fmt.Errorf("prepare the step: %w", err)
+	maps.Copy(contents, j.unwritten)
+	archive, err := pack(contents)
+	if err != nil {
+		return err
 	}
+	j.unwritten = nil
 	var refused []string
 	code, err := s.watched(ctx, func(ctx context.Context, signals <-chan string) (int, error) {
 		out := &output{job: j, step: s.number, seen: s.seen,
@@ -260,7 +264,7 @@ func (s *stepRun) exec(ctx context.Context, args []string, dir string, env map[s
 		var mu sync.Mutex
 		stdout, stderr := &lines{mu: &mu, masks: j.masks, take: out.line}, &lines{mu: &mu, masks: j.masks, take: out.line}
 		cmd := maru.ExecCommand{Args: args, Dir: dir, Env: all, Signals: signals}
-		code, err := j.c.Exec(ctx, cmd, nil, stdout, stderr)
+		code, err := machine.CopyInExec(ctx, j.c, j.c.Paths().Temp, archive, cmd, stdout, stderr)
 		stdout.Close()
 		stderr.Close()
 		refused = out.refused

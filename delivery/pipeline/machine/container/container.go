@@ -76,6 +76,7 @@ type job struct {
 	scope     maru.Scope
 	home      string
 	instance  string
+	tools     machine.Tools
 	workloads []maru.WorkloadID
 	told      []maru.ServiceID // whose traffic was set
 
@@ -282,23 +283,27 @@ func (j *job) tell(w maru.Workload, i maru.Instance) {
 	})
 }
 
-// prepare makes the folders of the job.
+// prepare makes the folders of the job and looks what its image has.
 func (j *job) prepare(ctx context.Context, spec machine.Spec) error {
 	owner := cmp.Or(spec.User, "0")
-	var complaint strings.Builder
+	var found, complaint strings.Builder
 	code, err := j.parts.Execer.Exec(ctx, j.instance, maru.ExecCommand{User: "0:0", Dir: "/", Args: []string{
-		"sh", "-c", `umask 0; mkdir -p "$1" "$2" "$3" && { chown "$4" "$1" "$2" "$3" || :; }`, "sh", workspace, temporary, j.home, owner,
-	}}, nil, io.Discard, &complaint)
+		"sh", "-c", `umask 0; mkdir -p "$1" "$2" "$3" || exit; chown "$4" "$1" "$2" "$3" || :; ` + machine.Look, "sh", workspace, temporary, j.home, owner,
+	}}, nil, &found, &complaint)
 	switch {
 	case code == 127 || code == 126:
-		return maru.WithHint(maru.Errorf(maru.Invalid, "the image %s has no shell", spec.Image.Reference), "use one that has sh, tar and find; a service can be without")
+		return machine.NoShell(spec.Image.Reference)
 	case err != nil:
 		return err
 	case code != 0:
 		return maru.Errorf(maru.Invalid, "prepare the container: %s", strings.TrimSpace(complaint.String()))
 	}
-	return nil
+	j.tools, err = machine.ParseTools(found.String())
+	return err
 }
+
+// Tools implements [machine.Container].
+func (j *job) Tools() machine.Tools { return j.tools }
 
 // Paths implements [machine.Container].
 func (j *job) Paths() machine.Paths {

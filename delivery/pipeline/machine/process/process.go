@@ -33,11 +33,12 @@ type Machine struct {
 
 // container is a folder and the processes begun for it.
 type container struct {
-	dir  string
-	env  []string
-	life context.Context
-	stop context.CancelFunc
-	work sync.WaitGroup
+	dir   string
+	env   []string
+	tools machine.Tools
+	life  context.Context
+	stop  context.CancelFunc
+	work  sync.WaitGroup
 }
 
 // Start implements [machine.Machine].
@@ -70,7 +71,16 @@ func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Conta
 			return nil, fmt.Errorf("service %s: %w", s.Name, err)
 		}
 	}
-	return c, nil
+	var found strings.Builder
+	code, err := c.Exec(ctx, maru.ExecCommand{Args: []string{"sh", "-c", machine.Look}, Dir: "/"}, nil, &found, io.Discard)
+	if code == 127 || code == 126 {
+		return nil, machine.NoShell(spec.Image.Reference)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.tools, err = machine.ParseTools(found.String())
+	return c, err
 }
 
 // serve starts a service and waits until it is healthy.
@@ -151,6 +161,9 @@ func command(ctx context.Context, args []string) *exec.Cmd {
 	cmd.WaitDelay = time.Second
 	return cmd
 }
+
+// Tools implements [machine.Container].
+func (c *container) Tools() machine.Tools { return c.tools }
 
 // Exec implements [machine.Container].
 func (c *container) Exec(ctx context.Context, run maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
