@@ -17,7 +17,6 @@ import (
 
 // rawHTTP2 is a client that says whatever a test wants.
 type rawHTTP2 struct {
-	t    *testing.T
 	conn *tls.Conn
 	*http2.Framer
 	enc  *hpack.Encoder
@@ -26,7 +25,7 @@ type rawHTTP2 struct {
 
 func dialHTTP2(t *testing.T, w *secureWorld) *rawHTTP2 {
 	t.Helper()
-	c, err := openHTTP2(t, w)
+	c, err := openHTTP2(w.https, &tls.Config{RootCAs: w.roots, ServerName: "web.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,18 +33,25 @@ func dialHTTP2(t *testing.T, w *secureWorld) *rawHTTP2 {
 	return c
 }
 
-func openHTTP2(t *testing.T, w *secureWorld) (*rawHTTP2, error) {
-	conn, err := tls.Dial("tcp", w.https, &tls.Config{RootCAs: w.roots, ServerName: "web.test", NextProtos: []string{"h2"}})
+func openHTTP2(address string, cfg *tls.Config) (*rawHTTP2, error) {
+	cfg.NextProtos = []string{"h2"}
+	conn, err := tls.Dial("tcp", address, cfg)
 	if err != nil {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	c := &rawHTTP2{t: t, conn: conn, Framer: http2.NewFramer(conn, conn)}
+	c := &rawHTTP2{conn: conn, Framer: http2.NewFramer(conn, conn)}
 	c.AllowIllegalWrites = true
 	c.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.enc = hpack.NewEncoder(&c.head)
-	_, err = io.WriteString(conn, http2.ClientPreface)
-	return c, errors.Join(err, c.WriteSettings())
+	if _, err = io.WriteString(conn, http2.ClientPreface); err == nil {
+		err = c.WriteSettings()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // block gives the fields, names and values in turn, compressed.
@@ -64,7 +70,6 @@ func (c *rawHTTP2) get(more ...string) []byte {
 // end reads until the server says how a stream, or with 0 the connection, ends: a status, a reset of the
 // stream, or the end of the connection.
 func (c *rawHTTP2) end(stream uint32) string {
-	c.t.Helper()
 	for {
 		f, err := c.ReadFrame()
 		if err != nil {
@@ -174,6 +179,27 @@ func TestHTTP2Lengths(t *testing.T) {
 	others()
 }
 
+// resetFlood opens a stream and resets it.
+func resetFlood(c *rawHTTP2, id uint32) error {
+	head := c.block(":method", "GET", ":scheme", "https", ":authority", "web.test", ":path", "/slow")
+	err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: head, EndStream: true, EndHeaders: true})
+	return errors.Join(err, c.WriteRSTStream(id, http2.ErrCodeCancel))
+}
+
+func settingsFlood(c *rawHTTP2, _ uint32) error {
+	return c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535})
+}
+
+func pingFlood(c *rawHTTP2, _ uint32) error { return c.WritePing(false, [8]byte{}) }
+
+// continuationFlood begins with a head that does not end.
+func continuationFlood(c *rawHTTP2, id uint32) error {
+	if id == 1 {
+		return c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.get()})
+	}
+	return c.WriteContinuation(1, false, c.block("x-filler", strings.Repeat("a", 8<<10)))
+}
+
 // TestHTTP2RapidReset opens streams and resets them at once, ever on (CVE-2023-44487): the connection is ended,
 // no more of them are with the service at once than a client may have open, and others are served.
 func TestHTTP2RapidReset(t *testing.T) {
@@ -181,12 +207,7 @@ func TestHTTP2RapidReset(t *testing.T) {
 	c := dialHTTP2(t, w)
 	const streams = 10000
 	go func() {
-		for id := uint32(1); id < 2*streams; id += 2 {
-			head := c.block(":method", "GET", ":scheme", "https", ":authority", "web.test", ":path", "/slow")
-			err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: head, EndStream: true, EndHeaders: true})
-			if err = errors.Join(err, c.WriteRSTStream(id, http2.ErrCodeCancel)); err != nil {
-				return
-			}
+		for id := uint32(1); id < 2*streams && resetFlood(c, id) == nil; id += 2 {
 		}
 	}()
 	if got := c.end(0); got != "GOAWAY ENHANCE_YOUR_CALM" {

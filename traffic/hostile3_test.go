@@ -2,7 +2,6 @@ package traffic_test
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -19,25 +18,21 @@ import (
 	"github.com/marucloud/maru/traffic"
 )
 
-// clientHello gives the first flight of a client.
-func clientHello(t *testing.T, name string) []byte {
-	t.Helper()
-	var first bytes.Buffer
+// firstFlight is what a client says first.
+func firstFlight(name string) ([]byte, error) {
 	client, server := net.Pipe()
 	defer client.Close()
+	defer server.Close()
 	go func() {
 		_ = tls.Client(client, &tls.Config{ServerName: name, MinVersion: tls.VersionTLS13}).Handshake()
 	}()
 	head := make([]byte, 5)
 	if _, err := io.ReadFull(server, head); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	first.Write(head)
-	if _, err := io.CopyN(&first, server, int64(head[3])<<8|int64(head[4])); err != nil {
-		t.Fatal(err)
-	}
-	server.Close()
-	return first.Bytes()
+	rest := make([]byte, int(head[3])<<8|int(head[4]))
+	_, err := io.ReadFull(server, rest)
+	return append(head, rest...), err
 }
 
 // TestHandshakeFloods: clients that begin handshakes and don't end them, of which there are more than are
@@ -50,7 +45,10 @@ func TestHandshakeFloods(t *testing.T) {
 			own, _ := startTLS(t, "own", false, "own.test")
 			w.set(passingTo(own))
 		}
-		hello := clientHello(t, "web.test")
+		hello, err := firstFlight("web.test")
+		if err != nil {
+			t.Fatal(err)
+		}
 		before := runtime.NumGoroutine()
 		var conns []net.Conn
 		const flood = 3000

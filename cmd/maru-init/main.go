@@ -1,7 +1,8 @@
 // Command maru-init is process 1 of instances that ask for one (compose: init: true). It runs the
 // command that follows it, passes signals on to it, reaps orphans, and ends with its exit code. With
 // --hold instead of a command it reaps orphans until it gets a signal, while others run commands beside it;
-// with --hold FROM=TO… it also leads connections from addresses of the instance's own to others.
+// with --hold FOLDER… FROM=TO… it also makes folders, and leads connections from addresses of the instance's own
+// to others.
 //
 // Run beside process 1, for maru dev, it takes files from standard input with --sync, and with --restart
 // has process 1 end its command and start it again in what the instance is by now.
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +54,7 @@ func main() {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
 	if os.Args[1] == "--hold" {
-		if err := forward(os.Args[2:]); err != nil {
+		if err := prepare(os.Args[2:]); err != nil {
 			fail(1, "maru-init: "+err.Error())
 		}
 		hold(signals)
@@ -116,6 +118,21 @@ func tryMounts() {
 			fail(1, "mount "+place+": "+err.Error())
 		}
 	}
+}
+
+// prepare makes the folders among what follows --hold, and leads connections as the rest says.
+func prepare(args []string) error {
+	var pairs []string
+	for _, arg := range args {
+		if !strings.HasPrefix(arg, "/") {
+			pairs = append(pairs, arg)
+			continue
+		}
+		if err := os.MkdirAll(arg, 0o777); err != nil { //nolint:gosec // the container is the job's alone
+			return err
+		}
+	}
+	return forward(pairs)
 }
 
 // hold reaps orphans until a signal tells it to end.

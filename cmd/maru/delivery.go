@@ -79,11 +79,8 @@ func placed(app maru.App, r maru.Run) maru.App {
 // Verify implements [run.Deployer].
 func (d deployer) Verify(ctx context.Context, check run.Check, tell func(maru.RunLogLine)) error {
 	r := check.Run
-	_, standard, err := d.plane.repositories.Branches(ctx, maru.RepositoryID{Project: r.Scope.Project, App: r.Scope.App})
-	if err != nil {
-		return err
-	}
-	v := verification{pipelines: d.plane.pipelines, check: check, defaultBranch: standard, tell: tell}
+	v := verification{pipelines: d.plane.pipelines, check: check, tell: tell}
+	var err error
 	if v.vars, err = d.plane.server.WorkflowVars(ctx, r.Scope); err != nil {
 		return err
 	}

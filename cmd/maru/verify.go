@@ -23,11 +23,10 @@ const artifactsFor = 48 * time.Hour
 // verification is one commit whose workflows are to say whether it is good.
 type verification struct {
 	*pipelines
-	check         run.Check
-	defaultBranch string
-	vars          map[string]string
-	secrets       map[string][]byte
-	tell          func(maru.RunLogLine)
+	check   run.Check
+	vars    map[string]string
+	secrets map[string][]byte
+	tell    func(maru.RunLogLine)
 }
 
 func (v *verification) say(format string, args ...any) {
@@ -146,7 +145,7 @@ func (v *verification) request(project *workflow.Project, w *workflow.Workflow) 
 		ID:     fmt.Sprintf("%s-%s-%d-%s", r.Scope.App, r.Scope.Environment, tests.Origin, hex.EncodeToString(sum[:4])),
 		Number: tests.Origin, Attempt: tests.Attempt, Project: project, Workflow: w, Source: pipeline.Folder(v.check.Folder),
 		Event: pipeline.Event{
-			Name: workflow.Push, Ref: "refs/heads/" + r.Branch, SHA: r.Commit, Actor: r.By, DefaultBranch: v.defaultBranch, Message: r.Message,
+			Name: workflow.Push, Ref: "refs/heads/" + r.Branch, SHA: r.Commit, Actor: r.By, DefaultBranch: v.check.DefaultBranch, Message: r.Message,
 			Repository: r.Scope.Project + "/" + r.Scope.App,
 		},
 		Vars: v.vars, Trusted: v.check.Protected, Secrets: map[string]string{}, Kept: map[string]schedule.Result{},

@@ -53,6 +53,12 @@ func (w *world) Branches(context.Context, maru.RepositoryID) (map[string]string,
 	return maps.Clone(w.branches), w.standard, nil
 }
 
+func (w *world) Default(maru.RepositoryID) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.standard, nil
+}
+
 func (w *world) SetDefault(_ context.Context, _ maru.RepositoryID, branch string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

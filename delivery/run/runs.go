@@ -43,6 +43,7 @@ func (c Config) withDefaults() Config {
 type Repositories interface {
 	List() []maru.RepositoryID
 	Branches(ctx context.Context, id maru.RepositoryID) (branches map[string]string, standard string, err error)
+	Default(id maru.RepositoryID) (string, error)
 	SetDefault(ctx context.Context, id maru.RepositoryID, branch string) error
 	Checkout(ctx context.Context, id maru.RepositoryID, commit string) (source.Checkout, error)
 	Subject(ctx context.Context, id maru.RepositoryID, commit string) string
@@ -65,11 +66,12 @@ type Loaded struct {
 
 // Check is a commit whose workflows are to say whether it is good.
 type Check struct {
-	Run       maru.Run
-	Folder    string
-	CI        string
-	Protected bool // its branch is: those who may push to it may know the workflows' secrets
-	Tests     Tests
+	Run           maru.Run
+	Folder        string
+	CI            string
+	DefaultBranch string
+	Protected     bool // its branch is: those who may push to it may know the workflows' secrets
+	Tests         Tests
 
 	// Ended is told when a job succeeded, with its workflow's path and its ID. It may be called by several goroutines.
 	Ended func(workflow, job string, result JobResult)

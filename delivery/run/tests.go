@@ -34,7 +34,7 @@ func (r *Runs) test(ctx context.Context, run *maru.Run, folder, ci string, log *
 
 func (r *Runs) verify(ctx context.Context, run maru.Run, folder, ci string, log *logWriter) error {
 	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
-	_, standard, err := r.repositories.Branches(ctx, id)
+	standard, err := r.repositories.Default(id)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (r *Runs) verify(ctx context.Context, run maru.Run, folder, ci string, log 
 	tests = tests.of(run.Number)
 	keeping := &keeper{Runs: r, run: run, tests: tests}
 	return r.deployer.Verify(ctx, Check{
-		Run: run, Folder: folder, CI: ci, Protected: plan.Protected(run.Branch, standard, known.Environments, known.Protected), Tests: tests,
+		Run: run, Folder: folder, CI: ci, DefaultBranch: standard, Protected: plan.Protected(run.Branch, standard, known.Environments, known.Protected), Tests: tests,
 		Ended:        func(workflow, job string, result JobResult) { keeping.keep(ctx, workflow, job, result) },
 		Supersedable: func() { r.supersedable(ctx, run) },
 	}, log.add)

@@ -35,9 +35,6 @@ func (s *Repositories) Checkout(ctx context.Context, id maru.RepositoryID, commi
 	if !isObjectName(commit) {
 		return Checkout{}, maru.Errorf(maru.Invalid, "%q is no commit", commit)
 	}
-	if _, err := s.output(ctx, dir, "cat-file", "-e", commit+"^{commit}"); err != nil {
-		return Checkout{}, maru.WithHint(maru.Errorf(maru.NotFound, "the repository %s has no commit %.12s any more", id, commit), "push it again")
-	}
 	c := Checkout{base: filepath.Join(s.checkouts(), rand.Text())}
 	c.Dir = filepath.Join(c.base, id.App)
 	defer func() {
@@ -49,13 +46,18 @@ func (s *Repositories) Checkout(ctx context.Context, id maru.RepositoryID, commi
 		return Checkout{}, fmt.Errorf("check out %s: %w", id, err)
 	}
 	index := "GIT_INDEX_FILE=" + filepath.Join(c.base, "index")
-	for _, args := range [][]string{{"read-tree", commit}, {"checkout-index", "--all", "--force"}} {
+	for _, args := range [][]string{{"read-tree", commit + "^{commit}"}, {"checkout-index", "--all", "--force"}} {
 		cmd := s.git(ctx, dir, args...)
 		cmd.Dir = c.Dir
 		cmd.Env = append(cmd.Env, index, "GIT_WORK_TREE="+c.Dir)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return Checkout{}, gitError(args[0], err, string(out))
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			continue
 		}
+		if _, gone := s.output(ctx, dir, "cat-file", "-e", commit+"^{commit}"); gone != nil && ctx.Err() == nil {
+			return Checkout{}, maru.WithHint(maru.Errorf(maru.NotFound, "the repository %s has no commit %.12s any more", id, commit), "push it again")
+		}
+		return Checkout{}, gitError(args[0], err, string(out))
 	}
 	c.Notes, err = s.notes(ctx, dir, commit)
 	return c, err

@@ -183,8 +183,26 @@ func (s *Repositories) Branches(ctx context.Context, id maru.RepositoryID) (bran
 			branches[strings.TrimPrefix(ref, headRefs)] = commit
 		}
 	}
-	head, err := s.output(ctx, dir, "symbolic-ref", "HEAD")
-	return branches, strings.TrimPrefix(strings.TrimSpace(head), headRefs), err
+	standard, err = head(dir)
+	return branches, standard, err
+}
+
+// Default gives the default branch, which need not be there.
+func (s *Repositories) Default(id maru.RepositoryID) (string, error) {
+	dir, err := s.find(id)
+	if err != nil {
+		return "", err
+	}
+	return head(dir)
+}
+
+// head gives the branch that HEAD points to.
+func head(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "HEAD"))
+	if err != nil {
+		return "", fmt.Errorf("default branch of %s: %w", dir, err)
+	}
+	return strings.TrimPrefix(strings.TrimSpace(string(text)), "ref: "+headRefs), nil
 }
 
 // SetDefault makes a branch the default one.

@@ -12,35 +12,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/marucloud/maru"
-	"github.com/marucloud/maru/engine/enginetest"
 	"github.com/marucloud/maru/engine/local"
 )
-
-func TestSuiteOverTheWire(t *testing.T) {
-	cfg := newConfig(t)
-	p := startProcess(t, cfg).wait()
-	images := loadBehaviours(t, p)
-	enginetest.Run(t, func(t *testing.T) enginetest.Fixture {
-		t.Cleanup(func() {
-			if !t.Failed() {
-				removeAll(t, p)
-			}
-		})
-		return enginetest.Fixture{
-			Engine:  p.Client,
-			Image:   func(b enginetest.Behaviour) string { return images[b] },
-			Missing: missing,
-			Crash:   func(t *testing.T, instance string) { killInstance(t, cfg.Layout, instance) },
-			Restart: func(t *testing.T) maru.Engine {
-				p.kill()
-				p = startProcess(t, cfg).wait()
-				return p.Client
-			},
-			Leftover: func(t *testing.T) []string { return leftover(t, cfg.Layout) },
-			Patience: patience,
-		}
-	})
-}
 
 func TestKilledEngineCarriesOn(t *testing.T) {
 	cfg := newConfig(t)

@@ -15,17 +15,27 @@ import (
 // missing is the reference of an image that no engine has.
 var missing = "docker.io/test/missing@sha256:" + strings.Repeat("0", 64)
 
+// TestSuite runs the contract over the wire, with an engine in a process of its own that can be killed.
 func TestSuite(t *testing.T) {
 	cfg := newConfig(t)
-	e, _ := startEngine(t, cfg)
-	images := loadBehaviours(t, e)
+	p := startProcess(t, cfg).wait()
+	images := loadBehaviours(t, p)
 	enginetest.Run(t, func(t *testing.T) enginetest.Fixture {
-		t.Cleanup(func() { removeAll(t, e) })
+		t.Cleanup(func() {
+			if !t.Failed() {
+				removeAll(t, p)
+			}
+		})
 		return enginetest.Fixture{
-			Engine:   e,
-			Image:    func(b enginetest.Behaviour) string { return images[b] },
-			Missing:  missing,
-			Crash:    func(t *testing.T, instance string) { killInstance(t, cfg.Layout, instance) },
+			Engine:  p.Client,
+			Image:   func(b enginetest.Behaviour) string { return images[b] },
+			Missing: missing,
+			Crash:   func(t *testing.T, instance string) { killInstance(t, cfg.Layout, instance) },
+			Restart: func(t *testing.T) maru.Engine {
+				p.kill()
+				p = startProcess(t, cfg).wait()
+				return p.Client
+			},
 			Leftover: func(t *testing.T) []string { return leftover(t, cfg.Layout) },
 			Patience: patience,
 		}

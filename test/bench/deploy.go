@@ -70,8 +70,10 @@ import (
 	"net/http"
 )
 
+func answer(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "version %d") }
+
 func main() {
-	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "version %d") })
+	http.HandleFunc("/", answer)
 	log.Fatal(http.ListenAndServe(":8080", nil))
 }
 `
@@ -85,19 +87,33 @@ services:
     x-maru: {route: changed.localhost, health: /, drain: 1s}
 `
 
-// measureChanged measures from deploy with one changed Go file until all traffic is on the new release.
-func measureChanged(ctx context.Context, o options) ([]row, error) {
+const noToolchain = "not measured: the Go toolchain could not be fetched"
+
+// serveModules serves the Go toolchain to builds, and gives what they need in their environment; nil: there is none.
+func serveModules() (server *http.Server, environment []string, err error) {
 	modules := os.Getenv("MARU_BENCH_MODULES")
 	if modules == "none" {
-		return []row{{what: "one changed Go file to all traffic on the new release", measured: "not measured: the Go toolchain could not be fetched"}}, nil
+		return nil, nil, nil
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
+		return nil, nil, err
+	}
+	server = &http.Server{Handler: http.FileServer(http.Dir(modules)), ReadHeaderTimeout: time.Second}
+	go func() { _ = server.Serve(listener) }()
+	return server, []string{"GOPROXY=http://" + listener.Addr().String(), "GOSUMDB=off", "GONOSUMDB=*", "GOFLAGS="}, nil
+}
+
+// measureChanged measures from deploy with one changed Go file until all traffic is on the new release.
+func measureChanged(ctx context.Context, o options) ([]row, error) {
+	modules, environment, err := serveModules()
+	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{Handler: http.FileServer(http.Dir(modules)), ReadHeaderTimeout: time.Second}
-	go func() { _ = server.Serve(listener) }()
-	defer server.Close()
+	if modules == nil {
+		return []row{{what: "one changed Go file to all traffic on the new release", measured: noToolchain}}, nil
+	}
+	defer modules.Close()
 	return with(func(m *host.Machine, _ *client.Client) ([]row, error) {
 		path, err := m.Compose(changed)
 		if err != nil {
@@ -116,7 +132,10 @@ func measureChanged(ctx context.Context, o options) ([]row, error) {
 			if err != nil {
 				return nil, err
 			}
-			took, err := deployChange(ctx, m, path, fmt.Sprint("version ", n))
+			took, err := untilServed(ctx, m, fmt.Sprint("version ", n), func() error {
+				_, err := m.Run(ctx, "deploy", "-f", path)
+				return err
+			})
 			if err != nil {
 				return nil, err
 			}
@@ -126,23 +145,28 @@ func measureChanged(ctx context.Context, o options) ([]row, error) {
 		}
 		return []row{{what: "one changed Go file: deploy to all traffic on the new release, less go build", bar: "1.0 s", met: left.at(50) <= time.Second,
 			measured: fmt.Sprintf("%s (whole: %s)", left, ours), peer: "go build: " + theirs.String()}}, nil
-	}, "GOPROXY=http://"+listener.Addr().String(), "GOSUMDB=off", "GONOSUMDB=*", "GOFLAGS=")
+	}, environment...)
 }
 
-// goBuild builds what is about to be deployed, with a cache of its own that is as warm.
+// goBuild builds what is about to be deployed.
 func goBuild(ctx context.Context, folder string) (time.Duration, error) {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", os.DevNull, ".")
+	return goRun(ctx, folder, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", os.DevNull, ".")
+}
+
+// goRun runs the go command, with a cache of its own that is as warm as the builder's.
+func goRun(ctx context.Context, folder string, args ...string) (time.Duration, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOCACHE="+filepath.Join(filepath.Dir(folder), "go-cache"))
 	began := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("go build: %w\n%s", err, out)
+		return 0, fmt.Errorf("go %s: %w\n%s", args[0], err, out)
 	}
 	return time.Since(began), nil
 }
 
-// deployChange deploys and gives the time until the last answer of another version.
-func deployChange(ctx context.Context, m *host.Machine, path, version string) (time.Duration, error) {
+// untilServed deploys and gives the time until the last answer of another version.
+func untilServed(ctx context.Context, m *host.Machine, version string, deploy func() error) (time.Duration, error) {
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	var running sync.WaitGroup
@@ -161,7 +185,7 @@ func deployChange(ctx context.Context, m *host.Machine, path, version string) (t
 			}
 		}
 	})
-	_, err := m.Run(ctx, "deploy", "-f", path)
+	err := deploy()
 	stop()
 	running.Wait()
 	if err == nil && gateway(m, "changed.localhost") != version {

@@ -64,7 +64,7 @@ func (o options) measure(ctx context.Context) error {
 		do   func(context.Context, options) ([]row, error)
 	}{
 		{"start", measureStart}, {"instance", measureInstance}, {"many", measureMany}, {"same", measureUnchanged},
-		{"changed", measureChanged}, {"successor", measureSuccessor}, {"control", measureControl},
+		{"changed", measureChanged}, {"push", measurePush}, {"successor", measureSuccessor}, {"control", measureControl},
 	} {
 		if !strings.Contains(m.name, o.only) {
 			continue

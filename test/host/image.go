@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +59,12 @@ func (m *Machine) Build(ctx context.Context, program string) (string, error) {
 	return binary, os.WriteFile(binary, data, 0o755)
 }
 
+// LookAt looks at all files below a folder of the checkout that another program will read for the test, so that a
+// cached result of it does not outlive them.
+func LookAt(dir string) error {
+	return filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err })
+}
+
 func build(ctx context.Context, program string) ([]byte, error) {
 	root, err := Root()
 	if err != nil {
@@ -69,6 +76,9 @@ func build(ctx context.Context, program string) ([]byte, error) {
 	}
 	defer os.RemoveAll(folder)
 	binary := filepath.Join(folder, "program")
+	if err := LookAt(filepath.Join(root, program)); err != nil {
+		return nil, err
+	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", binary, ".")
 	cmd.Dir = filepath.Join(root, program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

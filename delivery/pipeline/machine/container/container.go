@@ -63,12 +63,19 @@ func (c Config) withDefaults() Config {
 
 // Machine implements [machine.Machine].
 type Machine struct {
-	parts Parts
-	cfg   Config
+	parts  Parts
+	cfg    Config
+	looked sync.Map // machine.Tools by reference of the image, which never changes
 }
 
 // New makes a machine.
-func New(parts Parts, cfg Config) *Machine { return &Machine{parts, cfg.withDefaults()} }
+func New(parts Parts, cfg Config) *Machine { return &Machine{parts: parts, cfg: cfg.withDefaults()} }
+
+// isRoot tells whether a user as images and options name it is root.
+func isRoot(user string) bool {
+	name, _, _ := strings.Cut(user, ":")
+	return name == "" || name == "0" || name == "root"
+}
 
 // job is a job's container with its services.
 type job struct {
@@ -90,7 +97,7 @@ const jobService = "job"
 // Start implements [machine.Machine].
 func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Container, err error) {
 	j := &job{Machine: m, scope: maru.Scope{Project: maru.JobsProject, Environment: "jobs", App: spec.ID}, home: rootHome}
-	if name, _, _ := strings.Cut(spec.User, ":"); name != "" && name != "0" && name != "root" {
+	if !isRoot(spec.User) {
 		j.home = userHome
 	}
 	defer func() {
@@ -123,7 +130,7 @@ func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Conta
 	if err := m.parts.Traffic.InForce(ctx); err != nil {
 		return nil, err
 	}
-	return j, j.prepare(ctx, spec)
+	return j, j.prepare(ctx, spec, images[0])
 }
 
 // Fetch has images at hand for jobs to come.
@@ -283,12 +290,16 @@ func (j *job) tell(w maru.Workload, i maru.Instance) {
 	})
 }
 
-// prepare makes the folders of the job and looks what its image has.
-func (j *job) prepare(ctx context.Context, spec machine.Spec) error {
-	owner := cmp.Or(spec.User, "0")
+// prepare looks what the job's image has, once for each, and gives the job's folders to its user.
+func (j *job) prepare(ctx context.Context, spec machine.Spec, image string) error {
+	known, ok := j.looked.Load(image)
+	if j.tools, _ = known.(machine.Tools); ok && isRoot(spec.User) {
+		return nil
+	}
 	var found, complaint strings.Builder
 	code, err := j.parts.Execer.Exec(ctx, j.instance, maru.ExecCommand{User: "0:0", Dir: "/", Args: []string{
-		"sh", "-c", `umask 0; mkdir -p "$1" "$2" "$3" || exit; chown "$4" "$1" "$2" "$3" || :; ` + machine.Look, "sh", workspace, temporary, j.home, owner,
+		"sh", "-c", `umask 0; mkdir -p "$1" "$2" "$3" || exit; chown "$4" "$1" "$2" "$3" || :; ` + machine.Look,
+		"sh", workspace, temporary, j.home, cmp.Or(spec.User, "0"),
 	}}, nil, &found, &complaint)
 	switch {
 	case code == 127 || code == 126:
@@ -298,7 +309,9 @@ func (j *job) prepare(ctx context.Context, spec machine.Spec) error {
 	case code != 0:
 		return maru.Errorf(maru.Invalid, "prepare the container: %s", strings.TrimSpace(complaint.String()))
 	}
-	j.tools, err = machine.ParseTools(found.String())
+	if j.tools, err = machine.ParseTools(found.String()); err == nil {
+		j.looked.Store(image, j.tools)
+	}
 	return err
 }
 

@@ -12,10 +12,13 @@ import (
 	"github.com/marucloud/maru/delivery/pipeline/machine"
 )
 
-// jobWorkload is the job's own container. Its first process does nothing but reap, and lead ports of
-// localhost to the services: what the job does runs beside it.
+// jobWorkload is the job's own container. Its first process makes the job's folders, and then does nothing but
+// reap, and lead ports of localhost to the services: what the job does runs beside it.
 func (j *job) jobWorkload(spec machine.Spec, image string, services []reached) maru.Workload {
 	hold := []string{"--hold"}
+	if isRoot(spec.User) {
+		hold = append(hold, temporary, j.home)
+	}
 	var hosts []maru.HostEntry
 	for _, s := range services {
 		if !s.addresses.V4.IsValid() {
@@ -32,7 +35,7 @@ func (j *job) jobWorkload(spec machine.Spec, image string, services []reached) m
 	w.Container.Env = map[string]string{"HOME": j.home}
 	maps.Copy(w.Container.Env, spec.Env)
 	w.Container.User = cmp.Or(spec.User, "0:0")
-	w.Container.WorkDir = "/"
+	w.Container.WorkDir = workspace // which is there before the first process
 	w.Container.Hostname = spec.Hostname
 	w.Container.ExtraHosts = hosts
 	return w
