@@ -14,8 +14,8 @@ const (
 
 	costFrame = 1 // settings, ping, priority, a window's update, what is empty, what nobody knows
 	// costReset is for a stream that a client resets or makes the server reset, before it was answered
-	// (CVE-2023-44487, CVE-2025-8671).
-	costReset = 4
+	// (CVE-2023-44487, CVE-2025-8671): 333 at once, more than a client may have open.
+	costReset = 6
 )
 
 // calm is a connection's points.

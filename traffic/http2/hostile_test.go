@@ -158,21 +158,21 @@ func TestResetRunsOn(t *testing.T) {
 	r := start(t, nil)
 	p := r.dial()
 	refused := 0
-	for id := uint32(1); id < 2*400; id += 2 {
+	for id := uint32(1); id < 2*300; id += 2 {
 		p.get(id, "/stubborn")
 		if id%50 == 1 {
 			eventually(t, "they begin", func() bool { return r.handler.came.Load() > int64(id/50) })
 		}
 		p.frame(xhttp2.FrameRSTStream, 0, id, "\x00\x00\x00\x08")
 	}
-	p.get(801, "/")
+	p.get(601, "/")
 	for {
 		f, err := p.ReadFrame()
 		p.must(err)
 		if rst, ok := f.(*xhttp2.RSTStreamFrame); ok && rst.ErrCode == xhttp2.ErrCodeRefusedStream {
 			refused++
 		}
-		if h, ok := f.(*xhttp2.MetaHeadersFrame); ok && h.StreamID == 801 || refused > 0 {
+		if h, ok := f.(*xhttp2.MetaHeadersFrame); ok && h.StreamID == 601 || refused > 0 {
 			break
 		}
 	}
