@@ -9,7 +9,7 @@ import (
 )
 
 // footprint lists all that Maru may leave on a machine.
-const footprint = `ip -o link | awk '{print $2}'; ip -4 route show table all; ip -6 route show table all | grep -v 'expires\|^fe80\|^multicast\|fec0'; ip rule; ip -6 rule
+const footprint = `ip -o link | awk '{print $2}'; ip -4 route show table all; ip -6 route show table all | grep -v 'expires\|\(^\|^local \)fe80\|^multicast\|fec0'; ip rule; ip -6 rule
 	nft list ruleset; find /sys/fs/cgroup -maxdepth 1 -type d -name '*maru*'
 	awk '{print $5}' /proc/self/mountinfo | grep maru || true; ip netns list
 	ps -e -o comm= | grep -x 'maru\|app\|containerd-shim.*\|runc' || true
