@@ -37,6 +37,10 @@ case $tags in
 	}
 	rename "$seccomp/seccomp_linux.go" 'func InitSeccomp(' 'func Compile('
 	rename "$seccomp/patchbpf/enosys_linux.go" 'fd, err := sysSeccompSetFilter(' 'fd, err := Install('
+	# It goes through a map, in whatever order: the same sources are to make the same program.
+	rename "$seccomp/patchbpf/enosys_linux.go" 'import (' 'import (\n\t"maps"\n\t"slices"'
+	rename "$seccomp/patchbpf/enosys_linux.go" 'for auditArch := range lastSyscalls {' 'for _, auditArch := range slices.Sorted(maps.Keys(lastSyscalls)) {'
+	rename "$seccomp/patchbpf/enosys_linux.go" 'for auditArch, maxSyscalls := range lastSyscalls {' 'for _, auditArch := range slices.Sorted(maps.Keys(lastSyscalls)) {\n\t\tmaxSyscalls := lastSyscalls[auditArch]'
 	cp scripts/runc/prepared_linux.go.txt "$seccomp/prepared_linux.go"
 	cp scripts/runc/install_linux.go.txt "$seccomp/patchbpf/install_linux.go"
 	printf '//go:build cgo && seccomp\n\npackage seccomp\n\nvar prepared map[string]filter\n' >"$seccomp/filters_linux.go"
