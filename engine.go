@@ -193,6 +193,10 @@ type ExecCommand struct {
 	Size <-chan TermSize   `json:"-"` // changes of the terminal's size; the first is the initial one
 
 	Signals <-chan string `json:"-"` // for the process, such as SIGINT
+
+	// Alone is for a command that has the instance for itself: when its caller goes away, all that runs there ends with
+	// it but the instance's first process.
+	Alone bool `json:"alone,omitempty"`
 }
 
 // TermSize is a terminal's size in cells.

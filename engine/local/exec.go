@@ -141,6 +141,7 @@ func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, c
 	select {
 	case status := <-exit:
 		streams.drain(ctx, started)
+		e.clear(ctx, a, cmd)
 		err := within(ctx, func(ctx context.Context) error {
 			_, err := started.Delete(ctx)
 			return err
@@ -150,8 +151,24 @@ func (e *Engine) exec(ctx context.Context, a *attempt, process *specs.Process, c
 		}
 		return int(status.ExitCode()), nil
 	case <-ctx.Done():
+		e.clear(ctx, a, cmd)
 		_ = discard(ctx, started) // if it is gone by now, so much the better
 		return 0, interrupted(ctx)
+	}
+}
+
+// clear ends all that runs in the attempt's container but its first process when ctx has ended, if the command
+// has it alone.
+func (e *Engine) clear(ctx context.Context, a *attempt, cmd maru.ExecCommand) {
+	if !cmd.Alone || ctx.Err() == nil {
+		return
+	}
+	err := e.cgroups.Kill(a.cgroup, int(a.task.Pid()))
+	if cores := a.workload.Container.Resources.CPUs; cores > 0 { // the limit was lifted
+		err = errors.Join(err, e.cgroups.LimitCPU(a.cgroup, cores))
+	}
+	if err != nil && maru.KindOf(err) != maru.NotFound {
+		e.log.Warn("end what runs in an instance", "instance", a.instance, "error", err)
 	}
 }
 

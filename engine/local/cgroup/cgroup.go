@@ -188,12 +188,12 @@ func (h *Hierarchies) Remove(path string) error {
 	return errors.Join(failed...)
 }
 
-// Kill ends all processes in the group and returns when they are gone. Killing what is gone is no error.
-func (h *Hierarchies) Kill(path string) error {
+// Kill ends all processes in the group but some, and returns when they are gone. Killing what is gone is no error.
+func (h *Hierarchies) Kill(path string, but ...int) error {
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		left := 0
 		for _, mount := range h.mounts() {
-			left += killAll(filepath.Join(mount, path))
+			left += killAll(filepath.Join(mount, path), but...)
 		}
 		if left == 0 {
 			return nil
@@ -245,9 +245,9 @@ func remove(folder string, deadline time.Time) error {
 	}
 }
 
-// killAll kills what is in the group right now and tells how many that was. A group at its limit of processor
-// time would take long to end: the limit is lifted.
-func killAll(folder string) int {
+// killAll kills what is in the group right now but some, and tells how many that was. A group at its limit of
+// processor time would take long to end: the limit is lifted.
+func killAll(folder string, but ...int) int {
 	for file, none := range map[string]string{"cpu.cfs_quota_us": "-1", "cpu.max": "max"} {
 		if f, err := os.OpenFile(filepath.Join(folder, file), os.O_WRONLY, 0); err == nil {
 			_, _ = f.WriteString(none)
@@ -258,13 +258,16 @@ func killAll(folder string) int {
 	if err != nil {
 		return 0
 	}
-	fields := strings.Fields(string(pids))
-	for _, field := range fields {
-		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
-			_ = unix.Kill(pid, unix.SIGKILL) // it may just have ended
+	killed := 0
+	for field := range strings.FieldsSeq(string(pids)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil || pid <= 0 || slices.Contains(but, pid) {
+			continue
 		}
+		_ = unix.Kill(pid, unix.SIGKILL) // it may just have ended
+		killed++
 	}
-	return len(fields)
+	return killed
 }
 
 // Has tells whether groups have the file of a controller, named so in version 1 and version 2. The

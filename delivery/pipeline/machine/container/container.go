@@ -328,18 +328,8 @@ func (j *job) Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, s
 	if cmd.Dir == "" {
 		cmd.Dir = workspace
 	}
-	// The engine kills the process alone when its context ends, and waits for who else has its streams.
-	running, kill := context.WithCancel(context.WithoutCancel(ctx))
-	defer kill()
-	defer context.AfterFunc(ctx, func() {
-		j.killAll(running)
-		select {
-		case <-time.After(killed):
-			kill()
-		case <-running.Done():
-		}
-	})()
-	code, err := j.parts.Execer.Exec(running, j.instance, cmd, stdin, stdout, stderr)
+	cmd.Alone = true
+	code, err := j.parts.Execer.Exec(ctx, j.instance, cmd, stdin, stdout, stderr)
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
@@ -367,17 +357,6 @@ func (j *job) why(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// killed is how long a process may take to be gone that was killed.
-const killed = 5 * time.Second
-
-// killAll kills all that runs in the container but its first process.
-func (j *job) killAll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, killed)
-	defer cancel()
-	all := maru.ExecCommand{Args: []string{"sh", "-c", "kill -9 -1"}, User: "0:0", Dir: "/"}
-	_, _ = j.parts.Execer.Exec(ctx, j.instance, all, nil, io.Discard, io.Discard) // the engine kills the process if this can't
 }
 
 // Remove implements [machine.Container].
