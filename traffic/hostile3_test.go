@@ -30,9 +30,9 @@ func firstFlight(name string) ([]byte, error) {
 	if _, err := io.ReadFull(server, head); err != nil {
 		return nil, err
 	}
-	rest := make([]byte, int(head[3])<<8|int(head[4]))
-	_, err := io.ReadFull(server, rest)
-	return append(head, rest...), err
+	flight := make([]byte, len(head)+(int(head[3])<<8|int(head[4])))
+	_, err := io.ReadFull(server, flight[copy(flight, head):])
+	return flight, err
 }
 
 // TestHandshakeFloods: clients that begin handshakes and don't end them, of which there are more than are
