@@ -195,7 +195,7 @@ type ExecCommand struct {
 	Signals <-chan string `json:"-"` // for the process, such as SIGINT
 
 	// Alone is for a command that has the instance for itself: when its caller goes away, all that runs there ends with
-	// it but the instance's first process.
+	// it but the instance's first process, and Exec returns when that is gone.
 	Alone bool `json:"alone,omitempty"`
 }
 

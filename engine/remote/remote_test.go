@@ -286,6 +286,30 @@ func TestExecEndsWithItsCaller(t *testing.T) {
 	<-ended
 }
 
+// TestExecAlone returns when what ran in the instance is gone, not before: the next command would be ended with it.
+func TestExecAlone(t *testing.T) {
+	var gone atomic.Bool
+	begun := make(chan struct{})
+	f := &fake{exec: func(ctx context.Context, cmd maru.ExecCommand, _ io.Reader, out, _ io.Writer) (int, error) {
+		close(begun)
+		<-ctx.Done()
+		for range 100 {
+			_, _ = out.Write(make([]byte, 16<<10)) // what is on its way when the caller goes away
+		}
+		gone.Store(cmd.Alone)
+		return 0, maru.Errorf(maru.Interrupted, "exec: %w", ctx.Err())
+	}}
+	c, _ := serve(t, remote.ServiceOf(f))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-begun
+		cancel()
+	}()
+	if _, err := c.Exec(ctx, "x", maru.ExecCommand{Alone: true}, nil, nil, nil); maru.KindOf(err) != maru.Interrupted || !gone.Load() {
+		t.Errorf("%v, gone: %v", err, gone.Load())
+	}
+}
+
 // TestExecThatDoesNotRead ends with its caller although more input is on its way than it takes.
 func TestExecThatDoesNotRead(t *testing.T) {
 	begun, ended := make(chan struct{}), make(chan struct{})

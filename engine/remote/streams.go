@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/marucloud/maru"
 )
@@ -47,14 +48,14 @@ func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 	if stderr == nil {
 		stderr = io.Discard
 	}
-	conn, reader, err := c.upgrade(ctx, "exec", execRequest{instance, cmd, stdin != nil, cmd.Size != nil})
+	conn, reader, err := c.beginExec(ctx, execRequest{instance, cmd, stdin != nil, cmd.Size != nil})
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() { hangUp(conn, cmd.Alone) })
 	defer stop()
 	out := &frames{w: conn}
 	sender := newStdinSender(out)
@@ -74,9 +75,9 @@ func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 		}
 		switch kind {
 		case frameStdout:
-			_, err = stdout.Write(payload)
+			err = pass(ctx, stdout, payload)
 		case frameStderr:
-			_, err = stderr.Write(payload)
+			err = pass(ctx, stderr, payload)
 		case frameCredit:
 			sender.allow(payload)
 		case frameExit:
@@ -90,6 +91,41 @@ func (c *Client) Exec(ctx context.Context, instance string, cmd maru.ExecCommand
 			return 0, maru.Errorf(maru.Interrupted, "engine: exec: write output: %w", err)
 		}
 	}
+}
+
+// beginExec begins the connection. Who has the instance alone does not turn away half-way: what may have started is to
+// be ended.
+func (c *Client) beginExec(ctx context.Context, in execRequest) (net.Conn, io.Reader, error) {
+	if !in.Command.Alone || ctx.Err() != nil {
+		return c.upgrade(ctx, "exec", in)
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), endWithin, maru.Errorf(maru.Unavailable, "the engine does not answer"))
+	defer cancel()
+	return c.upgrade(ctx, "exec", in)
+}
+
+// endWithin is how long the engine may take to end all that runs in an instance.
+const endWithin = 30 * time.Second
+
+// hangUp tells the engine that the caller went away. Who has the instance alone waits until what ran there is gone,
+// which would else meet the next command's processes.
+func hangUp(conn net.Conn, alone bool) {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !alone || !ok {
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(endWithin)) // a connection that is closed has nothing to wait for
+	_ = half.CloseWrite()
+}
+
+// pass gives output to a caller that is still there.
+func pass(ctx context.Context, to io.Writer, output []byte) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	_, err := to.Write(output)
+	return err
 }
 
 func sendSizes(ctx context.Context, out *frames, sizes <-chan maru.TermSize) {

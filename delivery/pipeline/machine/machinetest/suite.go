@@ -33,7 +33,7 @@ func Run(t *testing.T, factory func(t *testing.T) Fixture) {
 		name string
 		test func(*testing.T, Fixture)
 	}{
-		{"Exec", testExec}, {"Environment", testEnvironment}, {"Copy", testCopy}, {"Kill", testKill}, {"Signals", testSignals},
+		{"Exec", testExec}, {"Environment", testEnvironment}, {"Copy", testCopy}, {"Kill", testKill}, {"KillStarved", testKillStarved}, {"Signals", testSignals},
 		{"Fresh", testFresh}, {"MissingImage", testMissing}, {"MissingProgram", testMissingProgram}, {"Services", testServices},
 		{"ServiceThatEnds", testServiceEnds}, {"Remove", testRemove},
 	} {
@@ -152,6 +152,31 @@ func testKill(t *testing.T, f Fixture) {
 	_, err := c.Exec(ctx, maru.ExecCommand{Args: []string{"sh", "-c", "echo begun; sleep 600"}}, nil, writer, io.Discard)
 	if !errors.Is(err, why) || time.Since(began) > 30*time.Second {
 		t.Errorf("%v", err)
+	}
+}
+
+// testKillStarved: what keeps multiplying with little processor time is ended soon, with all that it started, and what
+// is run next lives.
+func testKillStarved(t *testing.T, f Fixture) {
+	c := start(t, f, machine.Spec{CPUs: 0.2})
+	for range 3 {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		reader, writer := io.Pipe()
+		why := errors.New("enough")
+		cancelled := make(chan time.Time, 1)
+		go func() {
+			_, _ = reader.Read(make([]byte, 16))
+			cancelled <- time.Now()
+			cancel(why)
+			_, _ = io.Copy(io.Discard, reader)
+		}()
+		_, err := c.Exec(ctx, maru.ExecCommand{Args: []string{"sh", "-c", `for i in $(seq 40); do (while :; do :; done) & done; echo begun; wait`}}, nil, writer, io.Discard)
+		if took := time.Since(<-cancelled); !errors.Is(err, why) || took > 20*time.Second {
+			t.Errorf("%v after %s", err, took)
+		}
+		if got := sh(t, c, "sleep 0.2; echo lives"); got != "lives" {
+			t.Errorf("what is run next: %q", got)
+		}
 	}
 }
 
