@@ -169,7 +169,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 // backups saves and restores all that the control plane keeps.
 func (c *controlPlane) backups(folder string) *backup.Backups {
 	return backup.New(backup.Config{
-		State: c.store, Volumes: c.engine, Images: c.engine, References: c.control.Images, Folder: folder, Version: version,
+		State: c.store, Repositories: c.repositories, Volumes: c.engine, Images: c.engine, References: c.control.Images, Folder: folder, Version: version,
 		Keepers: map[string]backup.Keeper{
 			"secrets":   {Export: func() ([]byte, error) { return c.box.Export(), nil }, Adopt: c.box.Adopt},
 			"authority": {Export: c.authority.Export, Adopt: c.authority.Adopt},

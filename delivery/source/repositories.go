@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -135,11 +134,20 @@ func (s *Repositories) Create(ctx context.Context, id maru.RepositoryID) error {
 	if s.Exists(id) {
 		return nil
 	}
+	return s.make(ctx, id, "main", func(string) error { return nil })
+}
+
+// make makes a repository with a default branch and fills it, unless there is one by then.
+func (s *Repositories) make(ctx context.Context, id maru.RepositoryID, standard string, fill func(dir string) error) error {
 	made := filepath.Join(s.incoming(), rand.Text())
 	if err := os.Mkdir(made, 0o700); err != nil {
 		return fmt.Errorf("make the Git repository %s: %w", id, err)
 	}
-	if _, err := s.output(ctx, made, "init", "--quiet", "--bare", "--template=", "--initial-branch=main"); err != nil {
+	defer os.RemoveAll(made)
+	if _, err := s.output(ctx, made, "init", "--quiet", "--bare", "--template=", "--initial-branch="+standard); err != nil {
+		return err
+	}
+	if err := fill(made); err != nil {
 		return err
 	}
 	if err := atomicfile.SyncTree(made); err != nil {
@@ -151,7 +159,7 @@ func (s *Repositories) Create(ctx context.Context, id maru.RepositoryID) error {
 	if err := os.Rename(made, s.dir(id)); err != nil && !s.Exists(id) {
 		return fmt.Errorf("make the Git repository %s: %w", id, err)
 	}
-	return errors.Join(os.RemoveAll(made), atomicfile.SyncDir(filepath.Dir(s.dir(id))))
+	return atomicfile.SyncDir(filepath.Dir(s.dir(id)))
 }
 
 // Remove forgets a repository with all that is in it.

@@ -1,9 +1,9 @@
 // Package backup saves an installation as one encrypted file while it runs, and brings it back on a
-// machine without apps: the state, the keys and the local authority, the images that releases use,
-// and the volumes.
+// machine without apps: the state, the keys and the local authority, the Git repositories, the images that
+// releases use, and the volumes.
 //
-// A backup is taken in this order: state, then images, then volumes, each volume as it is at one
-// moment. It is restored in another: nothing before the whole file was read and found sound, and the
+// A backup is taken in this order: state, then Git repositories, then images, then volumes, each repository and
+// each volume as it is at one moment: a commit that the state knows is there. It is restored in another: nothing before the whole file was read and found sound, and the
 // state last, in one commit, because with it the apps start.
 package backup
 
@@ -20,10 +20,11 @@ import (
 
 // The kinds of section.
 const (
-	sectionState  = "state"  // one object a line, as JSON
-	sectionKeys   = "keys"   // what Keeper.Export gave; its name tells of which keeper
-	sectionImages = "images" // an OCI archive
-	sectionVolume = "volume" // a tar stream; its name is the volume's
+	sectionState      = "state"      // one object a line, as JSON
+	sectionKeys       = "keys"       // what Keeper.Export gave; its name tells of which keeper
+	sectionRepository = "repository" // what Repositories.Export gave; its name is PROJECT/APP
+	sectionImages     = "images"     // an OCI archive
+	sectionVolume     = "volume"     // a tar stream; its name is the volume's
 )
 
 // State is a store that can be read as a whole.
@@ -44,15 +45,24 @@ type Images interface {
 	Load(ctx context.Context, archive io.Reader) ([]maru.Image, error)
 }
 
+// Repositories are the Git repositories.
+type Repositories interface {
+	List() []maru.RepositoryID
+	Export(ctx context.Context, id maru.RepositoryID, w io.Writer) error
+	Import(ctx context.Context, id maru.RepositoryID, r io.Reader) error // Conflict when there is one
+	Remove(id maru.RepositoryID) error
+}
+
 // Config says what to save. Everything but State is optional.
 type Config struct {
-	State      State
-	Keepers    map[string]Keeper
-	Volumes    maru.Volumes
-	Images     Images
-	References func(context.Context) ([]string, error) // of the images to save
-	Folder     string                                  // for a file while it is restored; "": the system's
-	Version    string                                  // of this Maru
+	State        State
+	Keepers      map[string]Keeper
+	Repositories Repositories
+	Volumes      maru.Volumes
+	Images       Images
+	References   func(context.Context) ([]string, error) // of the images to save
+	Folder       string                                  // for a file while it is restored; "": the system's
+	Version      string                                  // of this Maru
 }
 
 // Backups saves and restores. Its methods are safe for concurrent use.
@@ -98,11 +108,27 @@ func (b *Backups) sections(ctx context.Context, a *archive.Writer, volumes bool)
 	if err := section(a, sectionState, "", func(w io.Writer) error { return writeState(ctx, b.config.State, w) }); err != nil {
 		return err
 	}
+	if err := b.saveRepositories(ctx, a); err != nil {
+		return err
+	}
 	if err := b.saveImages(ctx, a); err != nil {
 		return err
 	}
 	if volumes && b.config.Volumes != nil {
 		return b.saveVolumes(ctx, a)
+	}
+	return nil
+}
+
+func (b *Backups) saveRepositories(ctx context.Context, a *archive.Writer) error {
+	if b.config.Repositories == nil {
+		return nil
+	}
+	for _, id := range b.config.Repositories.List() {
+		err := section(a, sectionRepository, id.String(), func(w io.Writer) error { return b.config.Repositories.Export(ctx, id, w) })
+		if err != nil {
+			return maru.Errorf(maru.KindOf(err), "back up the Git repository %s: %w", id, err)
+		}
 	}
 	return nil
 }

@@ -74,6 +74,29 @@ func (d *disk) ImportVolume(_ context.Context, id maru.VolumeID, r io.Reader) er
 	return nil
 }
 
+// repositories are Git repositories with contents.
+type repositories struct{ content map[maru.RepositoryID]string }
+
+func (r *repositories) List() []maru.RepositoryID {
+	return slices.SortedFunc(maps.Keys(r.content), func(a, b maru.RepositoryID) int { return strings.Compare(a.String(), b.String()) })
+}
+
+func (r *repositories) Export(_ context.Context, id maru.RepositoryID, w io.Writer) error {
+	_, err := io.WriteString(w, r.content[id])
+	return err
+}
+
+func (r *repositories) Import(_ context.Context, id maru.RepositoryID, from io.Reader) error {
+	data, err := io.ReadAll(from)
+	r.content[id] = string(data)
+	return err
+}
+
+func (r *repositories) Remove(id maru.RepositoryID) error {
+	delete(r.content, id)
+	return nil
+}
+
 // images are references with contents.
 type images struct{ content map[string]string }
 
@@ -91,21 +114,23 @@ func (i *images) Load(_ context.Context, r io.Reader) ([]maru.Image, error) {
 
 // machine is an installation.
 type machine struct {
-	store   *memory.Store
-	disk    *disk
-	images  *images
-	keys    string
-	folder  string
-	backups *Backups
+	store        *memory.Store
+	disk         *disk
+	repositories *repositories
+	images       *images
+	keys         string
+	folder       string
+	backups      *Backups
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{
 		store: memory.New(), disk: &disk{content: map[maru.VolumeID]string{}}, images: &images{content: map[string]string{}}, folder: t.TempDir(),
+		repositories: &repositories{map[maru.RepositoryID]string{}},
 	}
 	m.backups = New(Config{
-		State: m.store, Volumes: m.disk, Images: m.images, Folder: m.folder, Version: "1.0.0",
+		State: m.store, Repositories: m.repositories, Volumes: m.disk, Images: m.images, Folder: m.folder, Version: "1.0.0",
 		References: func(context.Context) ([]string, error) { return slices.Sorted(maps.Keys(m.images.content)), nil },
 		Keepers: map[string]Keeper{"secrets": {
 			Export: func() ([]byte, error) { return []byte(m.keys), nil },
@@ -130,6 +155,7 @@ func filled(t *testing.T) *machine {
 	m.disk.content[maru.VolumeID{Scope: shop, Volume: "db"}] = strings.Repeat("rows ", 100_000)
 	m.disk.content[maru.VolumeID{Scope: maru.Scope{Project: "default", Environment: "production"}, Volume: "shared"}] = ""
 	m.images.content["web@sha256:1"] = "layers"
+	m.repositories.content[maru.RepositoryID{Project: "default", App: "shop"}] = "commits"
 	return m
 }
 
@@ -152,6 +178,9 @@ func (m *machine) state(t *testing.T) map[string]string {
 	}
 	for r, content := range m.images.content {
 		all["image "+r] = content
+	}
+	for id, content := range m.repositories.content {
+		all["repository "+id.String()] = content
 	}
 	return all
 }

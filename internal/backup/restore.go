@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/internal/archive"
@@ -18,9 +19,9 @@ type Restored struct {
 }
 
 // Restore brings back what Backup wrote. Nothing is changed unless the whole file is sound. Errors:
-// Conflict on a machine that has apps, or a volume of the backup; Unauthenticated for a wrong
-// passphrase; Invalid for what is no backup or is damaged. After an error that came later, volumes
-// that were brought are removed again.
+// Conflict on a machine that has apps, or a volume or a Git repository of the backup; Unauthenticated for a
+// wrong passphrase; Invalid for what is no backup or is damaged. After an error that came later, volumes and
+// repositories that were brought are removed again.
 func (b *Backups) Restore(ctx context.Context, r io.Reader, passphrase string) (Restored, error) {
 	return b.restore(ctx, r, archive.Key{Passphrase: passphrase})
 }
@@ -94,8 +95,16 @@ func (b *Backups) verify(file *os.File, key archive.Key) ([]archive.Section, err
 	return sections, nil
 }
 
-// clash tells whether a volume of the backup is here already.
+// clash tells whether a Git repository or a volume of the backup is here already.
 func (b *Backups) clash(ctx context.Context, sections []archive.Section) error {
+	if b.config.Repositories != nil {
+		for _, id := range b.config.Repositories.List() {
+			if slices.ContainsFunc(sections, func(s archive.Section) bool { return s.Kind == sectionRepository && s.Name == id.String() }) {
+				return maru.WithHint(maru.Errorf(maru.Conflict, "this machine has the Git repository %s already", id),
+					"restore on a machine to which nothing was pushed")
+			}
+		}
+	}
 	if b.config.Volumes == nil {
 		return nil
 	}
@@ -120,9 +129,10 @@ func (b *Backups) bring(ctx context.Context, r io.Reader, key archive.Key) (rest
 	}
 	defer a.Close()
 	var volumes []maru.VolumeID
+	var repositories []maru.RepositoryID
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, b.undo(ctx, volumes))
+			err = errors.Join(err, b.undo(ctx, volumes, repositories))
 		}
 	}()
 	var state []maru.Change
@@ -145,6 +155,12 @@ func (b *Backups) bring(ctx context.Context, r io.Reader, key archive.Key) (rest
 				return Restored{}, err
 			}
 			volumes = append(volumes, id)
+		case sectionRepository:
+			id, err := b.bringRepository(ctx, s.Name, a)
+			if err != nil {
+				return Restored{}, err
+			}
+			repositories = append(repositories, id)
 		default:
 			if err := b.bringOther(ctx, s, a); err != nil {
 				return Restored{}, err
@@ -180,6 +196,17 @@ func (b *Backups) bringVolume(ctx context.Context, name string, r io.Reader) (id
 	return id, nil
 }
 
+func (b *Backups) bringRepository(ctx context.Context, name string, r io.Reader) (id maru.RepositoryID, err error) {
+	id.Project, id.App, _ = strings.Cut(name, "/")
+	if b.config.Repositories == nil {
+		return id, maru.Errorf(maru.Unsupported, "the backup has Git repositories, and here is no place for them")
+	}
+	if err := b.config.Repositories.Import(ctx, id, r); err != nil {
+		return id, maru.Errorf(maru.KindOf(err), "restore the Git repository %s: %w", name, err)
+	}
+	return id, nil
+}
+
 // bringOther takes in what does no harm when something later fails. Kinds that this Maru does not
 // know are of a later one, which would not have needed them to start the apps.
 func (b *Backups) bringOther(ctx context.Context, s archive.Section, r io.Reader) error {
@@ -204,9 +231,12 @@ func (b *Backups) bringOther(ctx context.Context, s archive.Section, r io.Reader
 	return nil
 }
 
-// undo removes volumes that were brought, also when the caller has gone.
-func (b *Backups) undo(ctx context.Context, volumes []maru.VolumeID) error {
+// undo removes volumes and repositories that were brought, also when the caller has gone.
+func (b *Backups) undo(ctx context.Context, volumes []maru.VolumeID, repositories []maru.RepositoryID) error {
 	var failed []error
+	for _, id := range repositories {
+		failed = append(failed, b.config.Repositories.Remove(id))
+	}
 	for _, id := range volumes {
 		failed = append(failed, b.config.Volumes.RemoveVolume(context.WithoutCancel(ctx), id))
 	}

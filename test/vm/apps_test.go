@@ -4,6 +4,7 @@ package vm
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -51,6 +52,17 @@ func limits(t *testing.T, m *machine) {
 	m.try(t, "curl -sS -m 60 -X POST 'http://127.0.0.1:8098/eat?mb=200'")
 	m.eventually(t, "the status says why", "maru status --app eater | grep 'was killed for going over its memory limit of 64 MiB'")
 	m.eventually(t, "the neighbour serves", shop+"/healthz")
+}
+
+// connections holds as many idle connections as a machine can be made to, with the limits that systemd sets.
+func connections(t *testing.T, m *machine) {
+	const most = 12 << 10 // bytes for each
+	m.step(t, "hold 20,000 connections")
+	got := m.run(t, "ulimit -n 21000; /payload/idle $(systemctl show -P MainPID maru-proxy) 127.0.0.1:80 shop.localhost 20000")
+	if bytes, err := strconv.Atoi(got); err != nil || bytes > most {
+		t.Errorf("a connection takes %s bytes of the proxy's memory, and should take %d at most", got, most)
+	}
+	m.step(t, "%s bytes for each", got)
 }
 
 // publishedPort asks a port of the host while the process that holds it is replaced.

@@ -68,6 +68,7 @@ func prepare(t *testing.T) (base, payload string) {
 	service := filepath.Join(tree, "service")
 	goBuild(t, root, service, "-ldflags", "-s -w", "./test/end-to-end/service")
 	goBuild(t, root, filepath.Join(tree, "leftovers"), "./test/vm/leftovers")
+	goBuild(t, root, filepath.Join(tree, "idle"), "./test/vm/idle")
 	if err := tarball.WriteToFile(filepath.Join(tree, "service.tar"), tagOf(t, "example.test/service:1"), imageOf(t, service, "1")); err != nil {
 		t.Fatal(err)
 	}

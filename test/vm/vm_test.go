@@ -31,6 +31,7 @@ func TestMaru(t *testing.T) {
 	}{
 		{"install", install},
 		{"deploy", deployShop},
+		{"connections", connections},
 		{"restart", restartProcesses},
 		{"reboot", reboot},
 		{"power cut after an image", powerCutAfterImage},
