@@ -342,7 +342,7 @@ func (w *world) program(works bool) string {
 func TestRenewal(t *testing.T) {
 	w := newWorld(t)
 	w.startProxy()
-	a := startAuthority(t, portOf(w.http), portOf(w.https), w.names, 12, false)
+	a := startAuthority(t, portOf(w.http), portOf(w.https), w.names, 20, false)
 	m := w.manage(acme.Config{Directory: a.directory, Roots: a.roots})
 	w.want(m, "shop.example.com")
 	w.eventually("a certificate", func() bool { return w.shown(a, "shop.example.com") != nil })
