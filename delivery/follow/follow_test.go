@@ -397,6 +397,14 @@ func TestStatesOfCommitsAreTold(t *testing.T) {
 		r.forge.mu.Unlock()
 		want += "; maru/staging " + failure + " failed: web does not start"
 		r.eventually("the last state", func() bool { return r.states() == want })
+		r.eventually("it is known that it was told", func() bool {
+			o, err := r.store.Get(t.Context(), maru.Key{Kind: kindTold, Name: run.Scope.String() + "/000000001"})
+			if err != nil {
+				return false
+			}
+			told, err := decode[state](o)
+			return err == nil && told == stateOf(run)
+		})
 		// Who starts anew tells nothing twice.
 		if _, err := r.reportAll(t.Context()); err != nil {
 			t.Error(err)
