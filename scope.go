@@ -67,11 +67,18 @@ func (s *ServiceID) UnmarshalText(text []byte) error {
 }
 
 // WorkloadID names a workload. Name is the release's number in decimal for what serves, and
-// "NUMBER.release" or "run.ID" for jobs that run once in a release's image.
+// "NUMBER.release" or "run.ID" for jobs that run once in a release's image. "NUMBER-baseline-NEWER" are fresh instances of
+// a release that a newer one is compared with.
 type WorkloadID struct {
 	ServiceID
 	Name string
 }
+
+// BaselineOf stands in the name of a baseline between the numbers of its release and of the newer one.
+const BaselineOf = "-baseline-"
+
+// BaselineName names the workload of fresh instances of a release that a newer one is compared with.
+func BaselineName(release, newer int) string { return Itoa(release) + BaselineOf + Itoa(newer) }
 
 // String gives "project/environment/app/service/name".
 func (w WorkloadID) String() string { return w.ServiceID.String() + "/" + w.Name }

@@ -11,6 +11,7 @@ type Shift struct {
 	Replay   int           `json:"replay,omitempty"`   // safe requests of before that are sent again in each second, for the judge; 0: none
 	Judge    *JudgeLimits  `json:"judge,omitempty"`    // nil: nobody compares, and time alone counts
 	Warmup   time.Duration `json:"warmup,omitempty"`   // after each step, in which latencies do not count yet; 0: 10 seconds, negative: none
+	Baseline bool          `json:"baseline,omitempty"` // fresh instances of the old release are what the new one is compared with
 	Patience time.Duration `json:"patience,omitempty"` // a step that has not the evidence to go on after so long is held; 0: 30 minutes
 	Keep     time.Duration `json:"keep,omitempty"`     // of blue-green: how long the old instances stay ready afterwards
 }
@@ -36,6 +37,9 @@ func (s *Shift) Validate() error {
 	}
 	if m := s.Mirror; m != nil && (m.Percent < 1 || m.Percent > 100) {
 		return Errorf(Invalid, "%d%% of the requests can't be mirrored", m.Percent)
+	}
+	if s.Baseline && s.Mirror != nil {
+		return Errorf(Invalid, "copies of requests can't be compared with a fresh baseline")
 	}
 	if s.Replay < 0 || s.Replay > MostReplay {
 		return Errorf(Invalid, "%d requests can't be replayed in a second: it must be from 0 to %d", s.Replay, MostReplay)
@@ -110,7 +114,14 @@ type Split struct {
 	Sticky time.Duration `json:"sticky,omitempty"`
 	Mirror int           `json:"mirror,omitempty"` // percent of safe requests that are sent to New too
 	Judged bool          `json:"judged,omitempty"` // how drawn requests went is told to the control plane
+	// Baseline says that endpoints of that kind get [BaselineWeight] of Old's part, and that requests to these and
+	// to New are all that is judged.
+	Baseline bool `json:"baseline,omitempty"`
 }
+
+// BaselineWeight is the percent of the traffic that a baseline gets beside a new release: as much as that, if the old
+// release has so much.
+func BaselineWeight(fresh int) int { return min(fresh, 100-fresh) }
 
 // Weight gives the new release's percent.
 func (t ServiceTraffic) Weight() int {
@@ -137,7 +148,9 @@ type EvidenceRecord struct {
 	Failed  bool          `json:"f,omitempty"`
 	Latency time.Duration `json:"l,omitempty"` // of one that did not fail, until the answer began
 	At      time.Time     `json:"t"`           // when it ended
-	Weight  float64       `json:"w"`           // the chance with which New was drawn
+	Weight  float64       `json:"w"`           // the chance with which New was drawn: its share of all
+	// Baseline is one that went to New or to the baseline, as each had its share of all.
+	Baseline bool `json:"b,omitempty"`
 	// Replayed is one that was sent again for the judge: the chance was one half, and Weight is the share that New
 	// has of the others.
 	Replayed bool `json:"r,omitempty"`

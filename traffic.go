@@ -45,6 +45,7 @@ type Endpoint struct {
 	Socket    string    `json:"socket,omitempty"` // a unix socket, of a part of the platform: it is connected to instead of an address
 	Ready     bool      `json:"ready"`
 	Draining  bool      `json:"draining,omitempty"`
+	Baseline  bool      `json:"baseline,omitempty"` // a fresh one of the old release, that the new one is compared with
 }
 
 // TrafficUpdate is a step of the stream from the control plane to a data plane. Services replace

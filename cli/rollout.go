@@ -189,11 +189,34 @@ func (s *shell) showRollout(app *maruv1.AppStatus) error {
 		if e := r.Services[name]; e.After != "" {
 			fmt.Fprintf(s.Stdout, "%s: the step after it: %s\n", style.bold(name), strings.TrimSuffix(e.After+": "+e.AfterReason, ": "))
 		}
+		if text := beside(app, name, r.Services[name]); text != "" {
+			fmt.Fprintf(s.Stdout, "%s: %s\n", style.bold(name), text)
+		}
 		if v := r.Services[name].Verdict; v != nil {
 			fmt.Fprintf(s.Stdout, "%s: %s\n", style.bold(name), v.Why)
 		}
 	}
 	return nil
+}
+
+// beside tells of the fresh instances of the release before that a service's new one is compared with.
+func beside(app *maruv1.AppStatus, service string, e *maruv1.ServiceRollout) string {
+	workload := maru.BaselineName(int(e.From), int(e.To))
+	there, ready := 0, 0
+	for _, s := range app.Services {
+		for _, i := range s.Instances {
+			if s.Name == service && i.Workload == workload {
+				there++
+				if i.Ready {
+					ready++
+				}
+			}
+		}
+	}
+	if there == 0 {
+		return ""
+	}
+	return fmt.Sprintf("compared with a fresh baseline of release %d: %d of %d instances ready", e.From, ready, there)
 }
 
 func release(number int32) string {

@@ -19,7 +19,7 @@ type rolloutKeys struct {
 }
 
 // shiftKeys are the keys of x-maru.rollout for canary and blue-green.
-var shiftKeys = []string{"for", "judge", "keep", "match", "mirror", "patience", "replay", "requests", "steps", "sticky", "warmup"}
+var shiftKeys = []string{"baseline", "for", "judge", "keep", "match", "mirror", "patience", "replay", "requests", "steps", "sticky", "warmup"}
 
 // Defaults of a shift that are filled in here, so that one sees them.
 const (
@@ -75,6 +75,7 @@ func (d decoder) shift(n *node, path string, strategy maru.Strategy) *maru.Shift
 	s.Sticky = d.sticky(at("sticky"))
 	s.Mirror = d.mirror(at("mirror"))
 	s.Replay = d.replay(at("replay"))
+	s.Baseline = d.choice(n.get("baseline"), joinKey(path, "baseline"), "serving", "fresh") == "fresh"
 	s.Steps = d.steps(n, path, strategy, len(s.Match) > 0)
 	s.Judge = d.judge(at("judge"))
 	if n.get("judge") == nil && (len(s.Steps) > 0 || s.Mirror != nil) {
@@ -84,6 +85,7 @@ func (d decoder) shift(n *node, path string, strategy maru.Strategy) *maru.Shift
 		d.invalid(n.get("steps"), joinKey(path, "steps"), "never shares any requests out by chance, so that there is nothing to judge by",
 			"end with a step such as 50%, or write judge: false")
 	}
+	d.checkBaseline(n, path, s)
 	keep, keepPath := at("keep")
 	switch {
 	case keep != nil && strategy == maru.Canary:
@@ -95,6 +97,17 @@ func (d decoder) shift(n *node, path string, strategy maru.Strategy) *maru.Shift
 		s.Keep = keepFor
 	}
 	return s
+}
+
+// checkBaseline reports what a fresh baseline does not go with.
+func (d decoder) checkBaseline(n *node, path string, s *maru.Shift) {
+	switch field := n.get("baseline"); {
+	case !s.Baseline:
+	case s.Mirror != nil:
+		d.invalid(n.get("mirror"), joinKey(path, "mirror"), "copies requests that what serves answers, not a fresh baseline", "leave mirror out, or baseline")
+	case s.Judge == nil:
+		d.l.warn(field.key, joinKey(path, "baseline"), "has no effect where nobody compares", "leave baseline out, or have a judge and steps")
+	}
 }
 
 // steps reads shares, or mappings that say more of each.

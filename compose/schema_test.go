@@ -227,6 +227,8 @@ var serviceExtensions = []struct {
 	{"{rollout: {strategy: canary, judge: {margins: {errors: 0.1%, error_ratio: 200%, latency: 20%}}}}", true},
 	{"{rollout: {strategy: canary, judge: false, warmup: 30s}}", true},
 	{"{rollout: {strategy: canary, warmup: 0}}", true},
+	{"{rollout: {strategy: canary, baseline: fresh}}", true},
+	{"{rollout: {strategy: canary, baseline: old}}", false},
 	{"{rollout: {strategy: canary, warmup: soon}}", false},
 	{"{rollout: {strategy: canary, judge: {latency: false, p99: 1s}}}", true},
 	{"{rollout: {strategy: canary, judge: {latency: 5ms}}}", false},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/plan"
 	"github.com/marucloud/maru/plan/judge"
 )
 
@@ -44,18 +45,21 @@ func newJudges() *judges {
 // Evidence takes how requests went that were drawn between two releases. What is of no rollout that goes on
 // is forgotten. A release that turns out to be worse is taken back by the plan that follows at once.
 func (c *Controller) Evidence(e maru.Evidence) {
-	limits, warm, on := c.view.shifts(e.Service, e.Old, e.New)
+	shift, on := c.view.shifts(e.Service, e.Old, e.New)
 	if !on {
 		return
 	}
 	c.judges.mu.Lock()
 	j := c.judges.by[e.Service]
 	if j == nil || j.old != e.Old || j.new != e.New {
-		j = &judging{judge: judge.New(limits), old: e.Old, new: e.New}
+		j = &judging{judge: judge.New(shift.limits), old: e.Old, new: e.New}
 		c.judges.by[e.Service] = j
 	}
 	for _, r := range e.Records {
-		if r.At.Before(warm) {
+		if r.Baseline != shift.baseline {
+			continue // it says nothing of what is compared
+		}
+		if r.At.Before(shift.warm) {
 			r.Latency = -1
 		}
 		j.observe(r)
@@ -77,8 +81,11 @@ func (j *judging) observe(r maru.EvidenceRecord) {
 	if percent := int(math.Round(r.Weight * 100)); percent != j.weight {
 		j.weight, j.atWeight = percent, 0
 	}
-	if r.Replayed {
+	switch {
+	case r.Replayed:
 		r.Weight = evenly
+	case r.Baseline:
+		r.Weight = float64(j.weight) / float64(j.weight+maru.BaselineWeight(j.weight))
 	}
 	if r.New {
 		j.atWeight++
@@ -115,7 +122,7 @@ func (c *Controller) tellVerdicts(ctx context.Context) error {
 func (c *Controller) takeVerdicts() map[maru.ServiceID]maru.Verdict {
 	out := map[maru.ServiceID]maru.Verdict{}
 	for id, j := range c.judges.all() {
-		if _, _, on := c.view.shifts(id, j.old, j.new); !on {
+		if _, on := c.view.shifts(id, j.old, j.new); !on {
 			c.judges.close(id, j)
 		} else if v, fresh := c.judges.tell(j); fresh {
 			out[id] = v
@@ -148,32 +155,40 @@ func (x *judges) tell(j *judging) (v maru.Verdict, fresh bool) {
 	return j.verdict(), true
 }
 
-// shifts tells whether a rollout shifts a service's traffic between the two releases, by what limits it is
-// judged, and from when on its latencies count.
-func (v *view) shifts(id maru.ServiceID, old, fresh int) (limits judge.Limits, warm time.Time, on bool) {
+// judgedBy is how a shift of traffic is judged.
+type judgedBy struct {
+	limits   judge.Limits
+	warm     time.Time // from when on latencies count
+	baseline bool      // only what went to a baseline or to the new release counts
+}
+
+// shifts tells whether a rollout shifts a service's traffic between the two releases, and how that is judged.
+func (v *view) shifts(id maru.ServiceID, old, fresh int) (by judgedBy, on bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	a := v.apps[id.Scope]
 	if a == nil || a.newest == nil || a.services[id.Service].Shifting != fresh {
-		return limits, warm, false
+		return by, false
 	}
 	e := a.newest.Services[id.Service]
 	if e.Phase != maru.Shifting || e.From != old || e.To != fresh {
-		return limits, warm, false
+		return by, false
 	}
 	shift := a.releases[id.Service][fresh].Spec.Update.Shift
 	if shift == nil || shift.Judge == nil {
-		return limits, warm, false
+		return by, false
 	}
-	warm = e.Stepped.Add(defaultWarmup)
+	by.baseline = plan.Compared(a.releases[id.Service][old], a.releases[id.Service][fresh])
+	by.warm = e.Stepped.Add(defaultWarmup)
 	if shift.Warmup != 0 {
-		warm = e.Stepped.Add(max(0, shift.Warmup))
+		by.warm = e.Stepped.Add(max(0, shift.Warmup))
 	}
 	l := shift.Judge
-	return judge.Limits{
+	by.limits = judge.Limits{
 		Errors: l.Errors, P50: l.P50, P95: l.P95, P99: l.P99, AnyLatency: l.AnyLatency,
 		ErrorMargin: l.ErrorMargin, ErrorRatioMargin: l.ErrorRatioMargin, LatencyMargin: l.LatencyMargin,
-	}, warm, true
+	}
+	return by, true
 }
 
 // judged takes a verdict, and has the app planned for.

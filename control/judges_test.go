@@ -62,6 +62,50 @@ func TestJudgedWorse(t *testing.T) {
 	})
 }
 
+// TestOnlyTheBaselineIsComparedWith: what the rest of the old release does says nothing where there is a fresh baseline.
+func TestOnlyTheBaselineIsComparedWith(t *testing.T) {
+	fresh := func(s *maru.Service) { canary(s); s.Update.Shift.Baseline = true }
+	inBubble(t, control.Config{}, slow, func(w *world) {
+		rng := rand.New(rand.NewPCG(7, 8))
+		w.deploy(app(map[string]maru.Service{"web": web("web:1", fresh)}))
+		after(5 * time.Second)
+		w.deploy(app(map[string]maru.Service{"web": web("web:2", fresh)}))
+		after(15 * time.Second)
+		tell := func(of func(fresh bool) maru.EvidenceRecord) {
+			s := w.plane.of("web")
+			if s.Split == nil {
+				return
+			}
+			e := maru.Evidence{Service: shop.Service("web"), Old: s.Split.Old, New: s.Split.New}
+			for range 20 {
+				r := of(rng.IntN(2) == 1)
+				r.At, r.Weight = time.Now(), float64(s.Weight())/100
+				e.Records = append(e.Records, r)
+			}
+			w.Evidence(e)
+			after(25 * time.Millisecond)
+		}
+		for range 20 { // not of the baseline: a release that fails would be taken back
+			tell(func(fresh bool) maru.EvidenceRecord {
+				return maru.EvidenceRecord{New: fresh, Failed: fresh, Latency: time.Millisecond}
+			})
+		}
+		if v := w.status().Rollout.Services["web"].Verdict; w.plane.of("web").Split == nil || v != nil && v.Requests > 0 {
+			t.Fatalf("%+v", w.status().Rollout)
+		}
+		for k := 0; w.plane.of("web").Split != nil; k++ { // both are cold alike, and each has as much as the other
+			if k == 4000 {
+				t.Fatalf("it does not go on: %+v", w.status().Rollout.Services["web"])
+			}
+			tell(func(fresh bool) maru.EvidenceRecord {
+				return maru.EvidenceRecord{New: fresh, Baseline: true, Latency: time.Duration(500+rng.IntN(100)) * time.Millisecond}
+			})
+		}
+		after(5 * time.Second)
+		w.wantPhase(maru.Succeeded)
+	})
+}
+
 // TestReplaysAreEvidence: what is replayed counts at the share that the release has, with the chance of a coin.
 func TestReplaysAreEvidence(t *testing.T) {
 	inBubble(t, control.Config{}, slow, func(w *world) {

@@ -101,7 +101,9 @@ func (c *Controller) workload(ctx context.Context, a plan.ApplyWorkload) (maru.W
 	if a.Step != "" {
 		return plan.StepOf(r, a.Step, v.State.VirtualAddress, secrets), nil
 	}
-	return plan.WorkloadOf(r, a.Replicas, v.State.VirtualAddress, secrets), nil
+	w := plan.WorkloadOf(r, a.Replicas, v.State.VirtualAddress, secrets)
+	w.ID = a.Workload
+	return w, nil
 }
 
 func (c *Controller) secrets(ctx context.Context, r maru.Release) (map[string][]byte, error) {

@@ -129,7 +129,7 @@ func (m mover) step(step Step) {
 func (s *service) otherSteps(name string) bool {
 	return slices.ContainsFunc(s.names(), func(other string) bool {
 		n, serving := ReleaseOf(other)
-		return n != 0 && !serving && other != name
+		return n != 0 && !serving && other != name && baselineOf(other) == 0
 	})
 }
 

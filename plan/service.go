@@ -19,6 +19,12 @@ func (s *service) apply(release, replicas int) {
 	}
 }
 
+// applyBaseline has fresh instances of a release run beside a newer one.
+func (s *service) applyBaseline(release, newer, replicas int) {
+	name := maru.BaselineName(release, newer)
+	s.want[name] = ApplyWorkload{Workload: s.id.Workload(name), Release: release, Replicas: replicas}
+}
+
 func (s *service) applyStep(release int, step Step) {
 	name := StepName(release, step)
 	s.want[name] = ApplyWorkload{Workload: s.id.Workload(name), Release: release, Replicas: 1, Step: step}
@@ -85,10 +91,14 @@ const proven = 2 * time.Second
 
 // up counts the instances of a release that are as they should be: ready, or ended well.
 func (p *planner) up(s *service, release int) int {
-	r := s.releases[release]
+	return p.upOf(s.releases[release], s.observed[maru.Itoa(release)])
+}
+
+// upOf counts those of a workload.
+func (p *planner) upOf(r maru.Release, o maru.Observation) int {
 	asked := r.Spec.Container.Probes.Ready != nil || slices.ContainsFunc(Ports(r.Spec), func(p maru.Port) bool { return p.Protocol == maru.TCP })
 	n := 0
-	for _, i := range s.observed[maru.Itoa(release)].Instances {
+	for _, i := range o.Instances {
 		if ended(i, r) || takesTraffic(i) && (asked || p.at(i.ReadySince.Add(proven))) {
 			n++
 		}

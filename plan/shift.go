@@ -56,12 +56,12 @@ func (m mover) gradual() bool {
 // approach brings as many instances of the release up as its first share needs. What serves stays whole.
 func (m mover) approach() {
 	n := m.instances(1)
-	if !m.baseline() {
+	if !m.whole() {
 		m.keep[maru.Itoa(m.to.Number)] = true
 	} else {
 		m.apply(m.entry.From, m.state.Replicas)
 		m.apply(m.to.Number, n)
-		if m.up(m.service, m.to.Number) >= n {
+		if m.beside(n) && m.up(m.service, m.to.Number) >= n {
 			m.entry.Phase, m.entry.Step, m.entry.Stepped = maru.Shifting, 0, m.now
 			if mirror := shiftOf(m.to).Mirror; mirror != nil {
 				m.setShare(0, true)
@@ -71,13 +71,48 @@ func (m mover) approach() {
 			return
 		}
 	}
-	if why := m.trouble(n); why != "" {
+	if why := first(m.trouble(n), m.noBaseline(m.entry.Since)); why != "" {
 		m.fail(why)
 	}
 }
 
-// baseline tells whether the release before serves alone and whole, and brings it there.
-func (m mover) baseline() bool {
+// Compared tells whether fresh instances of the release before are what the new one is compared with. What writes to a
+// volume can't have any.
+func Compared(from, to maru.Release) bool {
+	s := shiftOf(to)
+	return s.Baseline && s.Judge != nil && len(writable(from)) == 0
+}
+
+// beside runs as many fresh instances of the release before as the new one has, and tells whether they are up.
+func (m mover) beside(n int) bool {
+	from := m.releases[m.entry.From]
+	if !Compared(from, m.to) {
+		return true
+	}
+	m.applyBaseline(from.Number, m.to.Number, n)
+	return m.upOf(from, m.observed[maru.BaselineName(from.Number, m.to.Number)]) >= n
+}
+
+// noBaseline tells why the fresh instances of the release before, which are awaited since a moment, can't be waited
+// for any longer.
+func (m mover) noBaseline(since time.Time) string {
+	from := m.releases[m.entry.From]
+	if !Compared(from, m.to) {
+		return ""
+	}
+	name := maru.BaselineName(from.Number, m.to.Number)
+	if why, refused := m.in.Refused[m.id.Workload(name)]; refused {
+		return fmt.Sprintf("the baseline of release %d can't be run: %s", from.Number, why)
+	}
+	o := m.observed[name]
+	if limit := deadlineOf(m.to); m.upOf(from, o) < m.want[name].Replicas && m.at(since.Add(limit)) {
+		return fmt.Sprintf("the baseline of release %d did not become ready within %s%s", from.Number, words(limit), after(": ", worst(m.now, o, from)))
+	}
+	return ""
+}
+
+// whole tells whether the release before serves alone and whole, and brings it there.
+func (m mover) whole() bool {
 	if m.state.Release == m.entry.From && len(m.state.Serving) == 0 {
 		return true
 	}
@@ -109,6 +144,7 @@ func (m mover) shift() {
 	m.apply(m.entry.From, m.state.Replicas)
 	want := m.instances(m.entry.Step)
 	m.apply(m.to.Number, want)
+	m.beside(want)
 	v := m.verdict()
 	switch why := m.broken(); {
 	case v.Outcome == maru.JudgedRegressed:
@@ -128,8 +164,13 @@ func (m mover) shift() {
 	}
 	want = max(want, m.instances(m.entry.Step+1))
 	m.apply(m.to.Number, want)
-	if m.up(m.service, m.to.Number) >= want {
+	there := m.entry.Step == len(shiftOf(m.to).Steps) || m.beside(want) // all of the traffic is compared with nothing
+	if there && m.up(m.service, m.to.Number) >= want {
 		m.take(m.entry.Step + 1)
+		return
+	}
+	if why := m.noBaseline(m.entry.Next); why != "" && !there {
+		m.fail(why)
 		return
 	}
 	if limit := deadlineOf(m.to); m.at(m.entry.Next.Add(limit)) {
@@ -311,6 +352,10 @@ func (m mover) shiftText() string {
 		text = fmt.Sprintf("release %d gets copies of requests", m.to.Number)
 	default:
 		text = fmt.Sprintf("release %d has %d%% of the traffic, step %d of %d", m.to.Number, m.percent(), k, len(s.Steps))
+	}
+	if name := maru.BaselineName(m.entry.From, m.to.Number); Compared(m.releases[m.entry.From], m.to) {
+		text += fmt.Sprintf(", compared with a baseline: %d fresh instances of release %d with %d%%",
+			m.upOf(m.releases[m.entry.From], m.observed[name]), m.entry.From, maru.BaselineWeight(m.percent()))
 	}
 	if m.entry.Held != "" {
 		text += ", held: " + m.entry.Held

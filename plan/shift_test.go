@@ -74,6 +74,60 @@ func TestCanaryGoesStepByStep(t *testing.T) {
 	}
 }
 
+// TestFreshBaseline has fresh instances of the old release run beside the new one's, as long as traffic shifts.
+func TestFreshBaseline(t *testing.T) {
+	set := canary(maru.Shift{Baseline: true, Judge: &maru.JudgeLimits{}, Steps: []maru.ShiftStep{{Weight: 5}, {Weight: 50}}})
+	for name, c := range map[string]struct {
+		then  func(s *sim)
+		phase maru.RolloutPhase
+		runs  map[string]int
+	}{
+		"promoted":   {func(*sim) {}, maru.Succeeded, map[string]int{"web/2": 3}},
+		"taken back": {func(s *sim) { s.judged["web:2@sha256:web:2"] = maru.JudgedRegressed }, maru.RolledBackPhase, map[string]int{"web/1": 3}},
+		"aborted":    {func(s *sim) { s.submit(plan.Abort(s.now, s.observe(), "")) }, maru.RolledBackPhase, map[string]int{"web/1": 3}},
+		"another": {func(s *sim) { s.deploy(app(map[string]maru.Service{"web": web("web:3", set)})) },
+			maru.Succeeded, map[string]int{"web/3": 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t)
+			s.deploy(app(map[string]maru.Service{"web": web("web:1", set)}))
+			s.settle(long)
+			s.deploy(app(map[string]maru.Service{"web": web("web:2", set)}))
+			s.settle(30 * time.Second)
+			wantRuns(t, s, map[string]int{"web/1": 3, "web/1-baseline-2": 1, "web/2": 1})
+			tr := s.traffic("web")
+			baseline := slices.DeleteFunc(slices.Clone(tr.Endpoints), func(e maru.Endpoint) bool { return !e.Baseline })
+			if len(baseline) != 1 || !baseline[0].Ready || baseline[0].Release != 1 || !tr.Split.Baseline || tr.Weight() != 5 {
+				t.Fatalf("traffic %+v", tr)
+			}
+			if st := plan.Status(s.now, s.observe()); !strings.Contains(st.Services[0].Message, "compared with a baseline: 1 fresh instances of release 1 with 5%") || st.Services[0].Ready != 3 {
+				t.Errorf("status %+v", st.Services[0])
+			}
+			s.settle(time.Minute)
+			wantRuns(t, s, map[string]int{"web/1": 3, "web/1-baseline-2": 2, "web/2": 2})
+			c.then(s)
+			s.settle(long)
+			wantPhase(t, s, c.phase)
+			wantRuns(t, s, c.runs)
+		})
+	}
+}
+
+func TestBaselineThatDoesNotComeUp(t *testing.T) {
+	s := newSim(t)
+	set := canary(maru.Shift{Baseline: true, Judge: &maru.JudgeLimits{}})
+	s.deploy(app(map[string]maru.Service{"web": web("web:1", set)}))
+	s.settle(long)
+	s.failures[shop.Service("web").Workload(maru.BaselineName(1, 2))] = "there is no room"
+	s.deploy(app(map[string]maru.Service{"web": web("web:2", set)}))
+	s.settle(long)
+	wantPhase(t, s, maru.RolledBackPhase)
+	wantRuns(t, s, map[string]int{"web/1": 3})
+	if r := s.state.Rollout; !strings.Contains(r.Reason, "the baseline of release 1 can't be run: there is no room") {
+		t.Errorf("%s", r.Reason)
+	}
+}
+
 func TestWorseIsTakenBackInOneCommit(t *testing.T) {
 	s := newSim(t)
 	set := canary(maru.Shift{Judge: &maru.JudgeLimits{}})

@@ -105,6 +105,17 @@ const (
 
 const runPrefix = "run."
 
+// baselineOf gives the number of the release that a workload is the baseline of; 0: it is none.
+func baselineOf(name string) int {
+	release, newer, is := strings.Cut(name, maru.BaselineOf)
+	n, err := strconv.Atoi(release)
+	m, bad := strconv.Atoi(newer)
+	if !is || err != nil || bad != nil || n <= 0 || m <= 0 {
+		return 0
+	}
+	return n
+}
+
 // StepName names the workload of a release's step.
 func StepName(release int, step Step) string { return strconv.Itoa(release) + "." + string(step) }
 
@@ -122,8 +133,11 @@ func (s Step) spec(of maru.Service) *maru.ReleaseStep {
 }
 
 // ReleaseOf gives the number of the release that a workload's name belongs to; 0 for one-offs.
-// Serving tells whether it is the workload that serves, not a step of the release.
+// Serving tells whether it is the workload that serves, not a step of the release or a baseline.
 func ReleaseOf(name string) (release int, serving bool) {
+	if n := baselineOf(name); n != 0 {
+		return n, false
+	}
 	number, step, isStep := strings.Cut(name, ".")
 	n, err := strconv.Atoi(number)
 	if err != nil || n <= 0 {

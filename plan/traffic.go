@@ -103,6 +103,7 @@ func split(v ServiceView) *maru.Split {
 	}
 	s := shiftOf(r)
 	out := &maru.Split{Old: v.State.Release, New: r.Number, Match: s.Match, Sticky: s.Sticky, Judged: s.Judge != nil}
+	out.Baseline = Compared(v.Releases[v.State.Release], r)
 	if v.State.Mirroring && s.Mirror != nil {
 		out.Match, out.Mirror = nil, s.Mirror.Percent
 	}
@@ -116,13 +117,15 @@ func endpoint(workload string, i maru.Instance, t maru.ServiceTraffic) (maru.End
 		return maru.Endpoint{}, false
 	}
 	release, serves := ReleaseOf(workload)
+	baseline := t.Split != nil && t.Split.Baseline && workload == maru.BaselineName(t.Split.Old, t.Split.New)
 	has := slices.ContainsFunc(t.Serving, func(w maru.Weight) bool { return w.Release == release && (w.Weight > 0 || t.Split != nil) })
 	return maru.Endpoint{
 		Instance:  i.ID,
 		Release:   release,
 		Addresses: i.Addresses,
-		Ready:     serves && has && takesTraffic(i),
+		Ready:     (serves || baseline) && has && takesTraffic(i),
 		Draining:  i.Phase == maru.PhaseDraining,
+		Baseline:  baseline,
 	}, true
 }
 

@@ -50,6 +50,48 @@ func (w *world) records(n int) []maru.EvidenceRecord {
 	return all
 }
 
+// TestBaselineGetsAsMuch: fresh instances of the old release get as much as the new one, and these two are judged.
+func TestBaselineGetsAsMuch(t *testing.T) {
+	w := newWorld(t, nil)
+	old, fresh, base := startInstance(t, "a-old", say("old")), startInstance(t, "b-new", say("new")), startInstance(t, "c-base", say("base"))
+	for percent, block := range map[int]int{5: 20, 1: 100, 50: 20, 75: 20} {
+		s := split(percent, func(s *maru.Split) { s.Baseline = true }, old, fresh)
+		e := base.endpoint(1)
+		e.Baseline = true
+		s.Endpoints = append(s.Endpoints, e)
+		w.set(s)
+		got := map[string]int{}
+		for range block {
+			got[answered(t, http.DefaultClient, w.request("GET", "web.test", "/"))]++
+		}
+		beside := min(percent, 100-percent)
+		if got["new"]*100 != percent*block || got["base"]*100 != beside*block || got["new"]+got["base"]+got["old"] != block {
+			t.Errorf("%d%%: %v", percent, got)
+		}
+		chosen := 0
+		for _, r := range w.records(got["new"] + got["base"]) {
+			if r.New {
+				chosen++
+			}
+			if !r.Baseline || r.Weight != float64(percent)/100 {
+				t.Errorf("%d%%: %+v", percent, r)
+			}
+		}
+		if chosen != got["new"] {
+			t.Errorf("%d%%: %d of the new release are told of, want %d", percent, chosen, got["new"])
+		}
+	}
+	w.set(split(5, func(s *maru.Split) { s.Baseline = true }, old, fresh))
+	for range 40 {
+		if answered(t, http.DefaultClient, w.request("GET", "web.test", "/")) == "base" {
+			t.Error("it reached a baseline that is not there")
+		}
+	}
+	if told := w.Evidence(); len(told) > 0 {
+		t.Errorf("without a baseline requests are told of: %+v", told)
+	}
+}
+
 func TestSharesAreExact(t *testing.T) {
 	w := newWorld(t, nil)
 	old, fresh := startInstance(t, "a-old", say("old")), startInstance(t, "b-new", say("new"))

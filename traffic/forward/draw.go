@@ -39,7 +39,7 @@ func (x *exchange) attempted(ep *table.Endpoint, res *message.Response, err erro
 	if t.Weight == 0 || t.ended {
 		return
 	}
-	t.ended, t.asked = true, ep.Release == t.Release
+	t.ended, t.asked = true, ep.Release == t.Release && ep.Baseline == t.Baseline
 	t.took = x.entry.Time.Add(x.entry.Upstream).Sub(x.picked)
 	switch {
 	case err == nil:
@@ -62,7 +62,7 @@ func (x *exchange) judged() {
 		t.took = 0
 	}
 	x.e.cfg.Evidence.Put(x.call.Service.ID, t.split, maru.EvidenceRecord{
-		New: t.New, Failed: t.failed, Latency: t.took, At: x.e.now(), Weight: t.Weight,
+		New: t.New, Failed: t.failed, Latency: t.took, At: x.e.now(), Weight: t.Weight, Baseline: t.split.Baseline,
 	})
 	t.Weight = 0 // once
 }

@@ -30,7 +30,7 @@ func (x *exchange) pick() *table.Endpoint {
 			x.record()
 		}
 	}
-	ask.Release = x.trial.Release
+	ask.Release, ask.Baseline = x.trial.Release, x.trial.Baseline
 	ep := x.call.Service.PickFor(ask, x.tried)
 	if ep != nil {
 		x.load = ep.InFlight()

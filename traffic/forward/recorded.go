@@ -164,7 +164,7 @@ func (k *recorder) replay(e *Engine, s *table.Service, done <-chan struct{}) {
 			return
 		}
 		gap := idleCheck
-		if state.Split != nil && state.Split.Judged {
+		if state.Split != nil && state.Split.Judged && state.Compared() {
 			gap = time.Second / time.Duration(state.Replay)
 			k.once(e, s, state)
 			changed = nil
@@ -199,7 +199,7 @@ func (k *recorder) once(e *Engine, s *table.Service, state *table.State) {
 	}
 	c := shadow{e: e, ep: ep, port: one.port, http2: one.http2, split: state.Split, began: now, out: one.out}
 	c.out.Now = now
-	c.evidence = maru.EvidenceRecord{New: fresh, Weight: float64(state.Weight()) / 100, Replayed: true}
+	c.evidence = maru.EvidenceRecord{New: fresh, Weight: float64(state.Weight()) / 100, Replayed: true, Baseline: state.Split.Baseline}
 	go func() {
 		defer func() { <-e.mirrors }()
 		c.run()

@@ -16,27 +16,42 @@ const ClientCookie = "maru-client"
 type Draw struct {
 	Release int // 0: requests are not shared out so
 	New     bool
-	// Weight is the chance with which the new release was drawn; 0: there was no chance in it, so that how
+	// Baseline is that it goes to the fresh instances of the old release that the new one is compared with.
+	Baseline bool
+	// Weight is the chance with which the new release was drawn, its share of all; 0: there was no chance in it, so that how
 	// the request goes tells nothing.
 	Weight float64
 	Mirror bool   // a copy is to be sent to the new release
 	Client uint64 // that the client is to be known by from now on; 0: it need not be
 }
 
+// side is one of those that a service's requests are shared out between. The baseline is a part of the old release.
+type side int
+
+const (
+	oldSide side = iota
+	newSide
+	baseSide
+)
+
 // sides are the two releases that a service's requests are shared out between.
 type sides struct {
-	old, fresh *group
-	weight     int    // percent, of fresh
-	wheel      *wheel // nil: one of them gets all
-	key        uint64 // of this rollout
+	groups   [3]*group // by side
+	weight   int       // percent, of the new release
+	baseline int       // percent, of the baseline
+	wheel    *wheel    // of sides; nil: one of them gets all
+	key      uint64    // of this rollout
 }
 
-func newSides(t maru.ServiceTraffic, old, fresh *group, before *State) *sides {
-	s := &sides{old: old, fresh: fresh, weight: t.Weight(), key: balance.Key(t.Service.String() + "/" + strconv.Itoa(t.Split.New))}
+func newSides(t maru.ServiceTraffic, old, fresh, base *group, before *State) *sides {
+	s := &sides{groups: [3]*group{old, fresh, base}, weight: t.Weight(), key: balance.Key(t.Service.String() + "/" + strconv.Itoa(t.Split.New))}
 	if s.weight > 0 && s.weight < 100 && len(old.ready) > 0 && len(fresh.ready) > 0 {
-		s.wheel = newWheel([]int{100 - s.weight, s.weight})
-		if before != nil && before.sides != nil && before.sides.wheel != nil && before.sides.weight == s.weight && before.sides.key == s.key {
-			s.wheel = before.sides.wheel
+		if len(base.ready) > 0 {
+			s.baseline = maru.BaselineWeight(s.weight)
+		}
+		s.wheel = newWheel([]int{100 - s.weight - s.baseline, s.weight, s.baseline})
+		if b := before; b != nil && b.sides != nil && b.sides.wheel != nil && b.sides.weight == s.weight && b.sides.baseline == s.baseline && b.sides.key == s.key {
+			s.wheel = b.sides.wheel
 		}
 	}
 	return s
@@ -50,7 +65,7 @@ func (s *State) Draw(r *message.Request, client string) Draw {
 	}
 	split, x := s.Split, s.sides
 	switch old := fits(split.Match, r); {
-	case len(x.fresh.ready) == 0:
+	case len(x.groups[newSide].ready) == 0:
 		return Draw{Release: split.Old}
 	case old != nil && *old:
 		return Draw{Release: split.Old}
@@ -59,29 +74,42 @@ func (s *State) Draw(r *message.Request, client string) Draw {
 	case split.Mirror > 0:
 		return s.mirrored(r)
 	case x.wheel == nil:
-		return s.drawn(x.weight > 0 && len(x.old.ready) == 0, 0)
+		if x.weight > 0 && len(x.groups[oldSide].ready) == 0 {
+			return s.drawn(newSide, 0)
+		}
+		return s.drawn(oldSide, 0)
 	case split.Sticky == 0:
-		return s.drawn(x.wheel.turn() == 1, x.share())
+		return s.drawn(side(x.wheel.turn()), x.share())
 	case client != "":
-		return s.drawn(x.has(balance.Key(client)), 0)
+		return s.drawn(x.of(balance.Key(client)), 0)
 	}
 	if id, err := strconv.ParseUint(r.Header.Cookie(ClientCookie), 16, 64); err == nil {
-		return s.drawn(x.has(id), 0)
+		return s.drawn(x.of(id), 0)
 	}
-	d := s.drawn(x.wheel.turn() == 1, x.share())
+	on := side(x.wheel.turn())
+	d := s.drawn(on, x.share())
 	for range 100_000 { // finds one soon, as a hundredth of all are on either side
-		if d.Client = rand.Uint64() | 1; x.has(d.Client) == d.New {
+		if d.Client = rand.Uint64() | 1; x.of(d.Client) == on {
 			break
 		}
 	}
 	return d
 }
 
-func (s *State) drawn(fresh bool, weight float64) Draw {
-	if fresh {
+// drawn is a draw of a side. With a baseline, or where there is to be one, the rest of the old release tells nothing.
+func (s *State) drawn(on side, weight float64) Draw {
+	if s.Split.Baseline && (on == oldSide || s.sides.baseline == 0) {
+		weight = 0
+	}
+	if on == newSide {
 		return Draw{Release: s.Split.New, New: true, Weight: weight}
 	}
-	return Draw{Release: s.Split.Old, Weight: weight}
+	return Draw{Release: s.Split.Old, Baseline: on == baseSide, Weight: weight}
+}
+
+// Compared tells whether there is what requests to the new release are compared with.
+func (s *State) Compared() bool {
+	return s.sides != nil && (!s.Split.Baseline || len(s.sides.groups[baseSide].ready) > 0)
 }
 
 // half is the chance that counts of a request that both releases get.
@@ -98,10 +126,16 @@ func (s *State) mirrored(r *message.Request) Draw {
 
 func (x *sides) share() float64 { return float64(x.weight) / 100 }
 
-// has tells whether a client is one of those that the new release gets: the same as long as the share does
-// not shrink.
-func (x *sides) has(client uint64) bool {
-	return balance.Score(client, x.key)%10_000 < uint64(x.weight)*100 //nolint:gosec // a percent
+// of tells whose client one is. The new release's are the same as long as its share does not shrink; the baseline's are
+// taken from the other end.
+func (x *sides) of(client uint64) side {
+	switch at := balance.Score(client, x.key) % 10_000 / 100; {
+	case at < uint64(x.weight): //nolint:gosec // a percent
+		return newSide
+	case at >= uint64(100-x.baseline): //nolint:gosec // a percent
+		return baseSide
+	}
+	return oldSide
 }
 
 // fits tells which of the releases the first kind of requests that fits names; nil: none fits.
@@ -126,35 +160,44 @@ func fits(all []maru.ShiftMatch, r *message.Request) *bool {
 // seen. What is sent again goes to the old release, which is known to be good.
 func (s *Service) side(state *State, ask Ask, tried []*Endpoint) *Endpoint {
 	x := state.sides
-	first, second := x.old, x.fresh
-	drawn := ask.Release
-	if drawn == 0 && x.wheel != nil && x.wheel.turn() == 1 {
-		drawn = state.Split.New
+	drawn := oldSide
+	switch {
+	case ask.Release == 0 && x.wheel != nil:
+		drawn = side(x.wheel.turn())
+	case ask.Release == state.Split.New:
+		drawn = newSide
+	case ask.Baseline:
+		drawn = baseSide
 	}
-	if drawn == state.Split.New && len(tried) == 0 {
-		first, second = x.fresh, x.old
+	if len(tried) > 0 {
+		drawn = oldSide
 	}
-	if e := s.pickFrom(state, first, ask, tried); e != nil {
-		return e
+	for _, on := range [...]side{drawn, oldSide, baseSide, newSide} {
+		if on == newSide && drawn != newSide && x.weight == 0 {
+			continue
+		}
+		if e := s.pickFrom(state, x.groups[on], ask, tried); e != nil {
+			return e
+		}
 	}
-	if second == x.fresh && x.weight == 0 {
-		return nil
-	}
-	return s.pickFrom(state, second, ask, tried)
+	return nil
 }
 
-// Side chooses an endpoint of the new release, or of the old one, for a copy of a request and counts it in; nil: there
-// is none.
+// Side chooses an endpoint of the new release, or of what it is compared with, for a copy of a request and counts it
+// in; nil: there is none.
 func (s *Service) Side(fresh bool, now int64) *Endpoint {
 	state := s.State()
 	if state.sides == nil {
 		return nil
 	}
-	side := state.sides.old
-	if fresh {
-		side = state.sides.fresh
+	on := oldSide
+	switch {
+	case fresh:
+		on = newSide
+	case state.Split.Baseline:
+		on = baseSide
 	}
-	if e := s.pickFrom(state, side, Ask{Now: now}, nil); e != nil && e.hold() {
+	if e := s.pickFrom(state, state.sides.groups[on], Ask{Now: now}, nil); e != nil && e.hold() {
 		return e
 	}
 	return nil

@@ -22,6 +22,7 @@ type Endpoint struct {
 	Service   *Service
 	Instance  string
 	Release   int
+	Baseline  bool // a fresh one of the old release, that the new one is compared with
 	Addresses maru.Addresses
 	Socket    string // is connected to instead of Addresses, whatever the port; "": Addresses
 

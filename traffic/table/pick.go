@@ -17,7 +17,8 @@ type Ask struct {
 	Key   uint64 // of what Hashing says; see balance.Key
 	Keyed bool   // there is a key
 
-	Release int // that was drawn; 0: none was
+	Release  int  // that was drawn; 0: none was
+	Baseline bool // the baseline was, of that release
 }
 
 // group is endpoints that are chosen among.
@@ -39,7 +40,8 @@ func (s *Service) PickBy(client netip.Addr, tried []*Endpoint) *Endpoint {
 		ask.Key, ask.Keyed = balance.Key(client.String()), true
 	}
 	if x := state.sides; x != nil && x.wheel != nil && state.Split.Sticky > 0 && client.IsValid() {
-		ask.Release = state.drawn(x.has(balance.Key(client.String())), 0).Release
+		d := state.drawn(x.of(balance.Key(client.String())), 0)
+		ask.Release, ask.Baseline = d.Release, d.Baseline
 	}
 	return s.PickFor(ask, tried)
 }

@@ -111,8 +111,8 @@ func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*
 	}
 	for _, t := range traffic.Endpoints {
 		e := before[t.Instance]
-		if e == nil || e.Addresses != t.Addresses || e.Socket != t.Socket || e.Release != t.Release {
-			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Addresses: t.Addresses, Socket: t.Socket, key: balance.Key(t.Instance), idle: idle}
+		if e == nil || e.Addresses != t.Addresses || e.Socket != t.Socket || e.Release != t.Release || e.Baseline != t.Baseline {
+			e = &Endpoint{Service: svc, Instance: t.Instance, Release: t.Release, Baseline: t.Baseline, Addresses: t.Addresses, Socket: t.Socket, key: balance.Key(t.Instance), idle: idle}
 			fresh = append(fresh, e)
 		} else {
 			delete(before, t.Instance)
@@ -133,23 +133,25 @@ func newState(svc *Service, old *State, traffic maru.ServiceTraffic, idle func(*
 	return s, fresh, gone
 }
 
-// divide groups the endpoints by the two releases that requests are shared out between.
+// divide groups the endpoints by the two releases that requests are shared out between, with the baseline apart.
 func (s *State) divide(before *State) {
-	old, fresh := &group{}, &group{}
+	old, fresh, base := &group{}, &group{}, &group{}
 	for i, t := range s.ServiceTraffic.Endpoints {
 		switch {
 		case !t.Ready || t.Draining:
 			continue
+		case t.Baseline:
+			base.ready = append(base.ready, s.all[i])
 		case t.Release == s.Split.Old:
 			old.ready = append(old.ready, s.all[i])
 		case t.Release == s.Split.New:
 			fresh.ready = append(fresh.ready, s.all[i])
 		}
 	}
-	s.sides = newSides(s.ServiceTraffic, old, fresh, before)
-	s.whole.ready = old.ready
+	s.sides = newSides(s.ServiceTraffic, old, fresh, base, before)
+	s.whole.ready = slices.Concat(old.ready, base.ready)
 	if s.sides.weight > 0 {
-		s.whole.ready = slices.Concat(old.ready, fresh.ready)
+		s.whole.ready = slices.Concat(old.ready, base.ready, fresh.ready)
 	}
 }
 
