@@ -217,6 +217,38 @@ func TestSlowCanaryIsTakenBack(t *testing.T) {
 	}
 }
 
+// TestColdInstancesAreComparedWithColdOnes: the first 1,500 requests of each instance are five times as slow as the others.
+// Beside warm instances a release that is as good looks worse for it; beside a fresh baseline it does not.
+func TestColdInstancesAreComparedWithColdOnes(t *testing.T) {
+	const steps = "{strategy: canary, steps: [{weight: 25%, for: 5s}, {weight: 50%, for: 5s}], warmup: 1s, judge: {margins: {errors: 5%, latency: 100%}}BASELINE}"
+	cold := func(version, baseline string) string {
+		return strings.Replace(site(version, "0", strings.Replace(steps, "BASELINE", baseline, 1)), "environment: {", `environment: {LATENCY: 10ms, WARMUP: "1500", `, 1)
+	}
+	m := start(t)
+	m.LoadImage(t)
+	m.deploy(t, cold("one", ""))
+	u := startUsers(t, m, "site.localhost")
+	began := time.Now()
+	eventually(t, "what serves is warm", func() bool { return reached(u.answers(began), "one") > 3500 })
+	out, told, code := m.try(t, "deploy", "-f", writeCompose(t, cold("two", "")))
+	if code != 3 || !strings.Contains(told, "slower than the old release at the same time") {
+		t.Fatalf("without a baseline: exit code %d: %s%s", code, out, told)
+	}
+	m.deploy(t, cold("three", ", baseline: fresh"), "--detach")
+	eventually(t, "the baseline has its share", func() bool {
+		return strings.Contains(m.maru(t, "rollout", "status", "--app", "site"), "compared with a fresh baseline of release 1: 1 of 1 instances ready")
+	})
+	within(t, 2*time.Minute, "the rollout ends", func() bool {
+		return slices.Contains([]string{"succeeded", "rolled-back", "failed"}, m.status(t, "site").Rollout.Phase)
+	})
+	if s := m.status(t, "site"); s.Rollout.Phase != "succeeded" || len(s.Of("web").Instances) != 2 {
+		t.Errorf("with a fresh baseline: %+v", s)
+	}
+	if bad := failures(u.answers(began)); len(bad) > 0 {
+		t.Errorf("%d requests failed: %+v", len(bad), bad[0])
+	}
+}
+
 // TestReplayCatchesWhatNobodyAsksFor has a release that fails everything judged by requests of before, as nobody comes
 // meanwhile.
 func TestReplayCatchesWhatNobodyAsksFor(t *testing.T) {

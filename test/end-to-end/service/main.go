@@ -20,6 +20,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -139,9 +140,15 @@ func handler() http.Handler {
 	bad, _ := strconv.Atoi(os.Getenv("FAIL"))              // percent of the requests
 	leak, _ := strconv.Atoi(os.Getenv("LEAK"))             // MiB for each request
 	latency, _ := time.ParseDuration(os.Getenv("LATENCY")) // the median of a lognormal distribution with sigma = 1
+	warmup, _ := strconv.Atoi(os.Getenv("WARMUP"))         // requests, until each takes no longer than LATENCY
 	var kept leaks
+	var asked atomic.Int64
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(time.Duration(float64(latency) * math.Exp(rand.NormFloat64())))
+		took := float64(latency) * math.Exp(rand.NormFloat64())
+		if asked.Add(1) <= int64(warmup) {
+			took *= 5
+		}
+		<-time.After(time.Duration(took))
 		kept.add(leak)
 		if rand.IntN(100) < bad {
 			http.Error(w, "told to fail", http.StatusInternalServerError)
