@@ -238,7 +238,7 @@ func TestColdInstancesAreComparedWithColdOnes(t *testing.T) {
 	eventually(t, "the baseline has its share", func() bool {
 		return strings.Contains(m.maru(t, "rollout", "status", "--app", "site"), "compared with a fresh baseline of release 1: 1 of 1 instances ready")
 	})
-	within(t, 2*time.Minute, "the rollout ends", func() bool {
+	within(t, 5*time.Minute, "the rollout ends", func() bool {
 		return slices.Contains([]string{"succeeded", "rolled-back", "failed"}, m.status(t, "site").Rollout.Phase)
 	})
 	if s := m.status(t, "site"); s.Rollout.Phase != "succeeded" || len(s.Of("web").Instances) != 2 {
