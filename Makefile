@@ -17,7 +17,8 @@ build: ## Build bin/maru, installing what is missing
 	go build -ldflags "-s -w -X main.version=$(VERSION)" -o bin/built ./cmd/maru
 	@cmp -s bin/built bin/maru || install bin/built bin/maru # one that is the same stays as old as it is: results of tests with it are cached
 
-demo: build ## Build Maru, start it and deploy examples/shop on it
+demo: build ## Build Maru, start it, deploy examples/shop on it, and show what becomes of a push
+	@scripts/deps.sh demo
 	@scripts/demo.sh up
 
 demo-down: ## Stop the demo and remove all that it left

@@ -40,3 +40,29 @@ func TestExamples(t *testing.T) {
 		})
 	}
 }
+
+// TestDemoPatches: the changes that the demo pushes fit the shop, the second of them being taken back.
+func TestDemoPatches(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("shop")); err != nil {
+		t.Fatal(err)
+	}
+	patches, err := filepath.Abs("../scripts/demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"1-new-product.patch"}, {"2-broken-test.patch"}, {"-R", "2-broken-test.patch"}, {"3-fails-in-production.patch"}} {
+		args[len(args)-1] = filepath.Join(patches, args[len(args)-1])
+		cmd := exec.Command("git", append([]string{"apply"}, args...)...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git apply %s: %v\n%s", args, err, out)
+		}
+	}
+	cmd := exec.Command("go", "vet", "./...")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("go vet: %v\n%s", err, out)
+	}
+}

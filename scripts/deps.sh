@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what building and testing Maru needs and this machine lacks. With an argument it takes only
-# that group: build (default), test, vm, bench.
+# that group: build (default), demo, test, vm, bench.
 set -euo pipefail
 
 group=${1:-build}
 declare -A packages=(
 	[build]="gcc:gcc git:git pkg-config:pkg-config /usr/include/seccomp.h:libseccomp-dev /usr/share/doc/libc6-dev:libc6-dev"
+	[demo]="/usr/share/doc/busybox-static:busybox-static"
 	[test]="iptables:iptables dbus-daemon:dbus nft:nftables ip:iproute2 mmdebstrap:mmdebstrap curl:curl certutil:libnss3-tools age:age openssl:openssl zstd:zstd ssh:openssh-client"
 	[bench]="nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client"
 	[vm]="qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs dpkg-deb:dpkg cpio:cpio"

@@ -415,3 +415,34 @@ func TestReports(t *testing.T) {
 		t.Errorf("%q", tests)
 	}
 }
+
+// TestWhichImage: the label's image that people chose is taken before that of a setup action, and that one before
+// the usual one of the label.
+func TestWhichImage(t *testing.T) {
+	const setupGo = "actions/setup-go@v5\n        with: {go-version: '1.26'}"
+	for _, c := range []struct{ runsOn, use, container, want string }{
+		{"ubuntu-latest", setupGo, "", "docker.io/library/golang:1.26"},
+		{"ubuntu-latest", "actions/checkout@v4", "", "docker.io/library/buildpack-deps:noble"},
+		{"chosen", setupGo, "", "team/jobs:1"},
+		{"chosen", setupGo, "container: named:1\n    ", "named:1"},
+	} {
+		r := newRig(t)
+		var asked []string
+		labels := runner.DefaultLabels()
+		labels["chosen"] = "team/jobs:1"
+		r.pipeline = pipeline.New(&runner.Runner{
+			Machine: &process.Machine{Root: t.TempDir(), Images: func(ref string) bool { asked = append(asked, ref); return false }},
+			Labels:  labels, Toolchains: runner.DefaultToolchains(),
+		}, 1)
+		r.run(t.Context(), map[string]string{".maru/workflows/w.yml": fmt.Sprintf(`on: push
+jobs:
+  j:
+    runs-on: %s
+    %ssteps:
+      - uses: %s
+`, c.runsOn, c.container, c.use)}, nil, nil)
+		if len(asked) != 1 || asked[0] != c.want {
+			t.Errorf("%s, %s: the image is %v, not %s", c.runsOn, c.use, asked, c.want)
+		}
+	}
+}

@@ -152,8 +152,12 @@ func CopyInExec(ctx context.Context, c Container, dir string, archive io.Reader,
 // CopyOut packs files and folders of a folder of the container into a tar stream, with names relative
 // to it. Links are packed as links.
 func CopyOut(ctx context.Context, c Container, dir string, names []string, w io.Writer) error {
-	// The names come by a pipe, since there may be more than a command line takes.
-	return run(ctx, c, `cd -- "$1" && exec tar -c -f - -T -`, []string{dir}, strings.NewReader(strings.Join(names, "\n")+"\n"), w)
+	list := strings.Join(names, "\n") + "\n"
+	if len(list) < 64<<10 {
+		return run(ctx, c, `cd -- "$1" && shift && exec tar -c -f - -- "$@"`, append([]string{dir}, names...), nil, w)
+	}
+	// There may be more than a command line takes. Not each small tar can read them from a pipe.
+	return run(ctx, c, `cd -- "$1" && exec tar -c -f - -T -`, []string{dir}, strings.NewReader(list), w)
 }
 
 // List gives the files below a folder of the container, relative to it, in no order. A folder that

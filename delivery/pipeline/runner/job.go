@@ -276,10 +276,11 @@ func (j *job) spec() (machine.Spec, error) {
 		return spec, fmt.Errorf("container: %w", err)
 	}
 	if c.image.Reference == "" {
-		if c.image.Reference, err = j.imageFor(runsOn); err != nil {
+		var chosen bool
+		if c.image.Reference, chosen, err = j.imageFor(runsOn); err != nil {
 			return spec, err
 		}
-		if image := j.toolchainImage(env); image != "" {
+		if image := j.toolchainImage(env); image != "" && !chosen {
 			c.image.Reference = image
 			spec.Say("the job's image is %s, for its setup step", image)
 		}

@@ -18,8 +18,8 @@ import (
 type Runner struct {
 	Machine machine.Machine
 	Labels  Labels
-	// Toolchains are the images for jobs that name none and use one of the setup actions, by language, with
-	// %s for the version. Without one the label's image is taken.
+	// Toolchains are the images for jobs that name none, have a label with its usual image, and use one of the
+	// setup actions, by language, with %s for the version. Without one the label's image is taken.
 	Toolchains map[string]string
 	Cache      Cache     // nil: nothing is kept from run to run
 	Artifacts  Artifacts // nil: nothing is kept of the run
@@ -98,21 +98,22 @@ func (r *Runner) Run(ctx context.Context, task Task, cancel <-chan string) sched
 	return j.run(ctx, cancel)
 }
 
-// imageFor gives the image for the labels of runs-on: that of the first label that has one.
-func (r *Runner) imageFor(v any) (string, error) {
+// imageFor gives the image for the labels of runs-on: that of the first label that has one. It was chosen
+// when it is not the usual one of the label.
+func (r *Runner) imageFor(v any) (image string, chosen bool, err error) {
 	labels := []any{v}
 	if a, ok := v.(*expr.Array); ok {
 		labels = a.Items
 	}
 	for _, l := range labels {
 		if image, ok := r.Labels[expr.String(l)]; ok {
-			return image, nil
+			return image, image != DefaultLabels()[expr.String(l)], nil
 		}
 	}
 	if image, ok := r.Labels[""]; ok {
-		return image, nil
+		return image, true, nil
 	}
 	text, _ := expr.ToJSON(v)
-	return "", maru.WithHint(maru.Errorf(maru.Invalid, "there is no image for runs-on: %s", text),
+	return "", false, maru.WithHint(maru.Errorf(maru.Invalid, "there is no image for runs-on: %s", text),
 		"name an image in the job's container, or give the label one on the server")
 }
