@@ -22,7 +22,7 @@ var Toolchains = []Recipe{
 
 var toolchainConfig = v1.Config{
 	Cmd: []string{"bash"},
-	Env: []string{"PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOTOOLCHAIN=local"},
+	Env: []string{"PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOTOOLCHAIN=local", "PIP_NO_BUILD_ISOLATION=false"}, // false is how pip's variable means yes
 }
 
 var toolchainPackages = []string{
@@ -43,7 +43,7 @@ env GOTOOLCHAIN=local GOFLAGS= CGO_ENABLED=0 GOROOT="$1/usr/local/go" GOCACHE="$
 }
 
 // offline has pip and Maven take what Debian's packages brought.
-const offline = `printf '[global]\nno-index = true\nbreak-system-packages = true\nno-build-isolation = true\n' > "$1/etc/pip.conf"
+const offline = `printf '[global]\nno-index = true\nbreak-system-packages = true\n' > "$1/etc/pip.conf"
 mkdir -p "$1/root/.m2"
 printf '<settings><offline>true</offline><localRepository>/usr/share/maven-repo</localRepository></settings>\n' > "$1/root/.m2/settings.xml"
 `

@@ -27,7 +27,7 @@ var faults = map[string]string{
 	"go-library":       "failed: TestSteep/green at tea_test.go:",
 	"go-lint-and-race": "[lint] job ended: failure",
 	"go-service":       "failed: TestRedis at integration_test.go:",
-	"node-matrix":      "[build (18.x)] job ended: failure",
+	"node-matrix":      "failed: total at /maru/workspace/test/total.test.js:4",
 	"node-monorepo":    "[test (b)",
 	"node-artifacts":   "[smoke] job ended: failure",
 	"python-app":       "[build] job ended: failure",

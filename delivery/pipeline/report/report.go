@@ -27,6 +27,7 @@ const (
 type Reader struct {
 	report  maru.TestReport
 	output  map[string]*strings.Builder // of Go tests under way, by package and name
+	current string                      // the Go test whose output go test -v prints
 	pending *maru.TestResult            // a failure whose details are still to come
 	plan    bool                        // TAP's
 }
@@ -48,6 +49,7 @@ func (r *Reader) Line(line string) {
 	switch {
 	case strings.HasPrefix(line, `{"`) && strings.Contains(line, `"Action":`):
 		r.goJSON(line)
+	case strings.HasPrefix(line, "=== ") && r.goStep(line):
 	case strings.HasPrefix(strings.TrimLeft(line, " "), "--- ") && r.goText(line):
 	case r.tap(line):
 	default:
@@ -73,33 +75,45 @@ func (r *Reader) goJSON(line string) {
 	key := e.Package + "\x00" + e.Test
 	switch e.Action {
 	case "output":
-		b := r.output[key]
-		if b == nil {
-			if len(r.output) >= maxOpen {
-				return
-			}
-			b = &strings.Builder{}
-			r.output[key] = b
-		}
-		if b.Len() < maxMessage && !strings.HasPrefix(strings.TrimLeft(e.Output, " "), "=== ") {
-			b.WriteString(e.Output)
+		if !strings.HasPrefix(strings.TrimLeft(e.Output, " "), "=== ") {
+			r.keep(key, e.Output)
 		}
 	case "pass", "fail", "skip":
-		output := r.output[key]
-		delete(r.output, key)
+		text := r.kept(key)
 		if e.Test == "" {
 			r.report.Time += time.Duration(e.Elapsed * float64(time.Second))
-			if e.Action == "fail" && output != nil && !r.failedIn(e.Package) {
-				r.fail(maru.TestResult{Suite: e.Package, Name: "(build or setup)", Message: strings.TrimSpace(output.String())})
+			if e.Action == "fail" && text != "" && !r.failedIn(e.Package) {
+				r.fail(maru.TestResult{Suite: e.Package, Name: "(build or setup)", Message: strings.TrimSpace(text)})
 			}
 			return
 		}
-		text := ""
-		if output != nil {
-			text = output.String()
-		}
 		r.count(e.Action, maru.TestResult{Suite: e.Package, Name: e.Test, Message: strings.TrimSpace(text)})
 	}
+}
+
+// keep adds to what a Go test said.
+func (r *Reader) keep(key, text string) {
+	b := r.output[key]
+	if b == nil {
+		if len(r.output) >= maxOpen {
+			return
+		}
+		b = &strings.Builder{}
+		r.output[key] = b
+	}
+	if b.Len() < maxMessage {
+		b.WriteString(text)
+	}
+}
+
+// kept gives what a Go test said, and forgets it.
+func (r *Reader) kept(key string) string {
+	b := r.output[key]
+	if b == nil {
+		return ""
+	}
+	delete(r.output, key)
+	return b.String()
 }
 
 func (r *Reader) failedIn(suite string) bool {
@@ -140,6 +154,19 @@ func (r *Reader) fail(t maru.TestResult) {
 	r.report.Tests = append(r.report.Tests, t)
 }
 
+var goStep = regexp.MustCompile(`^=== (RUN|CONT|NAME|PAUSE)\s+(\S+)$`)
+
+// goStep reads whose output go test -v prints from here on.
+func (r *Reader) goStep(line string) bool {
+	m := goStep.FindStringSubmatch(line)
+	if m == nil {
+		return false
+	}
+	r.closePending()
+	r.current = m[2]
+	return true
+}
+
 var goResult = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(([\d.]+)s\)`)
 
 // goText reads a result of go test without -json; only failures are sure to be printed.
@@ -149,9 +176,10 @@ func (r *Reader) goText(line string) bool {
 		return false
 	}
 	r.closePending()
-	r.report.Format = "go"
+	r.report.Format, r.current = "go", ""
+	said := r.kept("\x00" + m[2])
 	if m[1] == "FAIL" {
-		r.pending = &maru.TestResult{Name: m[2]}
+		r.pending = &maru.TestResult{Name: m[2], Message: said}
 		return true
 	}
 	r.count(strings.ToLower(m[1]), maru.TestResult{Name: m[2]})
@@ -196,6 +224,10 @@ func (r *Reader) tap(line string) bool {
 
 // detail adds a line to the failure that it comes after.
 func (r *Reader) detail(line string) {
+	if r.current != "" {
+		r.keep("\x00"+r.current, line+"\n")
+		return
+	}
 	if r.pending == nil {
 		return
 	}

@@ -18,7 +18,26 @@ func TestReader(t *testing.T) {
 {"Action":"fail","Package":"p","Elapsed":1.5}
 {"Action":"output","Package":"q","Output":"q.go:3:1: undefined: x\n"}
 {"Action":"fail","Package":"q","Elapsed":0}`, "go 1 2 1 1.5s p/TestA a_test.go:12, q/(build or setup) q.go:3"},
-		"go":                   {"=== RUN   TestA\n--- FAIL: TestA (0.00s)\n    a_test.go:7: no\n    --- FAIL: TestA/x (0.00s)\n        a_test.go:9: neither\n--- PASS: TestB (1.00s)\nFAIL\n", "go 1 2 0 0s /TestA a_test.go:7, /TestA/x a_test.go:9"},
+		"go": {"=== RUN   TestA\n--- FAIL: TestA (0.00s)\n    a_test.go:7: no\n    --- FAIL: TestA/x (0.00s)\n        a_test.go:9: neither\n--- PASS: TestB (1.00s)\nFAIL\n", "go 1 2 0 0s /TestA a_test.go:7, /TestA/x a_test.go:9"},
+		"go -v": {`=== RUN   TestA
+=== RUN   TestA/x
+    a_test.go:9: no
+=== RUN   TestA/y
+--- FAIL: TestA (0.00s)
+    --- FAIL: TestA/x (0.00s)
+    --- PASS: TestA/y (0.00s)
+=== RUN   TestB
+=== PAUSE TestB
+=== RUN   TestC
+=== CONT  TestB
+=== NAME  TestC
+    c_test.go:3: neither
+=== NAME  TestB
+    b_test.go:5: fine
+--- PASS: TestB (0.00s)
+--- FAIL: TestC (0.00s)
+FAIL
+`, "go 2 3 0 0s /TestA :0, /TestA/x a_test.go:9, /TestC c_test.go:3"},
 		"tap":                  {"TAP version 13\n1..4\nok 1 - one\nnot ok 2 - two\n  ---\n  location: 'file:///w/t.js:5:1'\n  ...\nok 3 # SKIP not now\nnot ok 4 - four # TODO later\n", "tap 1 1 2 0s /two /w/t.js:5"},
 		"tap, plan at the end": {"ok 1 a\nnot ok 2 b\n1..2\n", "tap 1 1 0 0s /b :0"},
 	} {
