@@ -83,7 +83,7 @@ func unlock(repository string) error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && strings.HasPrefix(d.Name(), "incoming-") && filepath.Base(filepath.Dir(path)) == "objects":
+		case d.IsDir() && filepath.Base(filepath.Dir(path)) == "objects" && quarantine(d.Name()):
 			if err := os.RemoveAll(path); err != nil {
 				return err
 			}
@@ -93,6 +93,12 @@ func unlock(repository string) error {
 		}
 		return nil
 	})
+}
+
+// quarantine tells whether git keeps the objects of a push in a folder of that name until it took them in. Before
+// version 2.35 the names have no tmp_objdir.
+func quarantine(name string) bool {
+	return strings.HasPrefix(strings.TrimPrefix(name, "tmp_objdir-"), "incoming-")
 }
 
 // List gives the repositories, sorted.

@@ -415,7 +415,8 @@ func TestOpenMendsWhatWasKilled(t *testing.T) {
 	r := start(t, Config{Folder: folder})
 	r.git("push", "maru", "main")
 	dir := r.repositories.dir(shop)
-	for _, name := range []string{"refs/heads/main.lock", "packed-refs.lock", "objects/incoming-abc/pack/x"} {
+	quarantines := []string{"objects/incoming-abc", "objects/tmp_objdir-incoming-abc"}
+	for _, name := range []string{"refs/heads/main.lock", "packed-refs.lock", quarantines[0] + "/pack/x", quarantines[1] + "/pack/x"} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -430,8 +431,10 @@ func TestOpenMendsWhatWasKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.git("push", "maru", "main")
-	if _, err := os.Stat(filepath.Join(dir, "objects/incoming-abc")); err == nil {
-		t.Error("quarantined objects are still there")
+	for _, name := range quarantines {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s is still there", name)
+		}
 	}
 }
 

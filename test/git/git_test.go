@@ -1,10 +1,9 @@
 package git
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -349,24 +348,12 @@ func TestEnvironmentsAndApproval(t *testing.T) {
 func TestKill(t *testing.T) {
 	c := begin(t, host.Start(t))
 	c.git("push", "maru", "main")
-	rounds := 8
-	if testing.Short() {
-		rounds = 3
-	}
 	pushed := map[string]bool{}
-	for i := range rounds {
+	for i, moment := range []string{"", "is queued", "goes to", "build started", "build done", "rollout ", "starting", "succeeded"} {
 		c.version(fmt.Sprintf("round %d", i))
 		commit := c.commit(fmt.Sprint("Round ", i))
 		pushed[commit] = true
-		var out bytes.Buffer
-		push := c.command(t.Context(), "push", "maru", "main")
-		push.Stdout, push.Stderr = &out, &out
-		if err := push.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(i) * 60 * time.Millisecond) // where in the push it is killed
-		c.kill("server")
-		_ = push.Wait()
+		c.pushUntil(moment)
 		// Whoever pushes again gets to the end, whether the ref was moved or not.
 		host.Eventually(t, time.Minute, "a push after the server was killed", func() bool {
 			_, err := c.try("push", "maru", "main")
@@ -396,36 +383,44 @@ func TestKill(t *testing.T) {
 			t.Errorf("commit %.12s has %d runs", commit, seen[commit])
 		}
 	}
-	repository := filepath.Join(c.Layout.ServerData(), "git", "repositories", "default", "shop.git")
-	if out, err := exec.Command("git", "-c", "safe.directory=*", "--git-dir", repository, "fsck", "--full", "--strict").CombinedOutput(); err != nil {
-		t.Errorf("fsck: %v\n%s", err, out)
+	c.whole()
+}
+
+// pushUntil pushes main, and kills the server once the push says something.
+func (c *clone) pushUntil(moment string) {
+	c.t.Helper()
+	push := c.command(c.t.Context(), "push", "maru", "main")
+	said, err := push.StderrPipe()
+	if err == nil {
+		err = push.Start()
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	for moment != "" && lines.Scan() && !strings.Contains(lines.Text(), moment) {
+	}
+	c.killServer()
+	_, _ = io.Copy(io.Discard, said)
+	_ = push.Wait()
+}
+
+func (c *clone) killServer() {
+	c.t.Helper()
+	if _, err := c.Kill("server"); err != nil {
+		c.t.Fatal(err)
 	}
 }
 
-// kill ends one of the platform's processes.
-func (c *clone) kill(process string) {
+// repository is where the server keeps the app's.
+func (c *clone) repository() string {
+	return filepath.Join(c.Layout.ServerData(), "git", "repositories", "default", "shop.git")
+}
+
+// whole has git look at all of the server's repository.
+func (c *clone) whole() {
 	c.t.Helper()
-	var s struct {
-		Processes []struct {
-			Name string `json:"name"`
-			PID  int    `json:"pid,string"`
-		} `json:"processes"`
+	if out, err := exec.Command("git", "-c", "safe.directory=*", "--git-dir", c.repository(), "fsck", "--full", "--strict").CombinedOutput(); err != nil {
+		c.t.Errorf("fsck: %v\n%s", err, out)
 	}
-	if err := json.Unmarshal([]byte(c.Do(c.t, "status", "--platform", "-o", "json")), &s); err != nil {
-		c.t.Fatal(err)
-	}
-	for _, p := range s.Processes {
-		if p.Name != process {
-			continue
-		}
-		killed, err := os.FindProcess(p.PID)
-		if err == nil {
-			err = killed.Kill()
-		}
-		if err != nil && !errors.Is(err, os.ErrProcessDone) {
-			c.t.Fatal(err)
-		}
-		return
-	}
-	c.t.Fatalf("there is no process %s", process)
 }

@@ -213,7 +213,7 @@ func TestPreviews(t *testing.T) {
 	// It goes with its branch, also when the server dies meanwhile, and nothing is left of it.
 	began = time.Now()
 	shows(t, c.git("push", "maru", "--delete", "fix/One"), name+" goes with its branch")
-	c.kill("server")
+	c.killServer()
 	c.isGone(name, address, began)
 	if p, _ := c.at("second.preview.localhost"); len(p.Notes) != 1 {
 		t.Errorf("the second preview shows %s", p)
@@ -352,7 +352,7 @@ func TestAfterARollout(t *testing.T) {
 	c.commit("Two")
 	out := c.git("push", "maru", "main") // which does not fail
 	shows(t, out, "the step after release 2 failed", "the release stays", "rollout 2 is serving")
-	c.kill("server")
+	c.killServer()
 	host.Eventually(t, time.Minute, "the app after the server was killed", func() bool { _, status := c.at("shop.localhost"); return status == http.StatusOK })
 	if p, _ := c.at("shop.localhost"); p.Version != "two" || strings.Join(p.Notes, ", ") != "after one, after two" {
 		t.Errorf("it shows %s", p)

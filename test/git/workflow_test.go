@@ -321,7 +321,7 @@ jobs:
 		out, err := c.Run(t.Context(), "runs", "logs", "--app", "shop")
 		return err == nil && strings.Contains(out.Out, "| second began")
 	})
-	c.kill("server")
+	c.killServer()
 	_ = push.Wait()
 	host.Eventually(t, 2*time.Minute, "the run succeeded", func() bool {
 		out, err := c.Run(t.Context(), "runs", "--app", "shop", "-o", "json")
