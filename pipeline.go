@@ -54,6 +54,8 @@ type RunEvent struct {
 
 	// Outputs are a job's, when it ends. They are what is needed to run again what failed alone.
 	Outputs map[string]string `json:"outputs,omitempty"`
+	// Images are what a job hands over when it ends, by service: NAME@sha256:…
+	Images map[string]string `json:"images,omitempty"`
 }
 
 // TestReport is what a test program told of its tests.

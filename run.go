@@ -61,9 +61,10 @@ type Run struct {
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
 
-	Tested     time.Time `json:"tested,omitzero"` // its workflows said that the commit is good, or there is none
-	Approved   time.Time `json:"approved,omitzero"`
-	ApprovedBy string    `json:"approvedBy,omitempty"`
+	Tested     time.Time         `json:"tested,omitzero"`  // its workflows said that the commit is good, or there is none
+	Images     map[string]string `json:"images,omitempty"` // that its jobs handed over, by service: NAME@sha256:…
+	Approved   time.Time         `json:"approved,omitzero"`
+	ApprovedBy string            `json:"approvedBy,omitempty"`
 }
 
 // Preview is what makes an environment that of one branch.

@@ -77,19 +77,20 @@ func placed(app maru.App, r maru.Run) maru.App {
 }
 
 // Verify implements [run.Deployer].
-func (d deployer) Verify(ctx context.Context, check run.Check, tell func(maru.RunLogLine)) error {
+func (d deployer) Verify(ctx context.Context, check run.Check, tell func(maru.RunLogLine)) (map[string]string, error) {
 	r := check.Run
 	v := verification{pipelines: d.plane.pipelines, check: check, tell: tell}
 	var err error
 	if v.vars, err = d.plane.server.WorkflowVars(ctx, r.Scope); err != nil {
-		return err
+		return nil, err
 	}
 	if check.Protected {
 		if v.secrets, err = d.plane.workflowSecrets.Values(ctx, r.Scope); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return v.run(ctx)
+	err = v.run(ctx)
+	return v.images, err
 }
 
 func (d deployer) Release(ctx context.Context, r maru.Run, origin maru.Origin, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {

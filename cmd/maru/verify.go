@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -27,6 +28,8 @@ type verification struct {
 	vars    map[string]string
 	secrets map[string][]byte
 	tell    func(maru.RunLogLine)
+
+	images map[string]string // that jobs handed over, by service
 }
 
 func (v *verification) say(format string, args ...any) {
@@ -107,12 +110,14 @@ func (v *verification) runSelected(ctx context.Context, selection pipeline.Selec
 		v.check.Supersedable()
 	}
 	var failed []string
+	var twice error
 	conclusion, err := v.runAll(ctx, requests, func(e maru.RunEvent) {
 		switch {
 		case e.Kind == maru.JobEnded && e.Conclusion == maru.Failure:
 			failed = append(failed, e.Job)
 		case e.Kind == maru.JobEnded && e.Conclusion == maru.Success:
-			v.check.Ended(e.Workflow, e.Job, run.JobResult{Outputs: e.Outputs})
+			v.check.Ended(e.Workflow, e.Job, run.JobResult{Outputs: e.Outputs, Images: e.Images})
+			twice = errors.Join(twice, v.take(e))
 		}
 		for _, text := range runEventLines(e) {
 			v.tell(maru.RunLogLine{Time: e.Time, Service: e.Job, Output: e.Kind == maru.RunLine, Text: text})
@@ -123,6 +128,8 @@ func (v *verification) runSelected(ctx context.Context, selection pipeline.Selec
 		return err
 	case ctx.Err() != nil:
 		return maru.Errorf(maru.Interrupted, "%w", context.Cause(ctx))
+	case twice != nil:
+		return twice
 	case conclusion == maru.Success || conclusion == maru.Skipped:
 		for _, req := range requests {
 			_ = v.artifacts.Remove(req.ID) // they were for the run's own jobs
@@ -134,6 +141,20 @@ func (v *verification) runSelected(ctx context.Context, selection pipeline.Selec
 			"nothing was deployed; correct it and push again, or maru runs retry")
 	}
 	return maru.WithHint(maru.Errorf(maru.Invalid, "the workflows ended with %s", conclusion), "nothing was deployed; see the run's log")
+}
+
+// take takes the images that a job hands over.
+func (v *verification) take(e maru.RunEvent) error {
+	if v.images == nil {
+		v.images = map[string]string{}
+	}
+	for service, image := range e.Images {
+		if before, ok := v.images[service]; ok && before != image {
+			return maru.Errorf(maru.Invalid, "job %s hands over the image %s for %s, and another job %s", e.Job, image, service, before)
+		}
+		v.images[service] = image
+	}
+	return nil
 }
 
 // request is what the run of one workflow is asked for by. What goes on after a restart, or is a retry, has the
@@ -154,7 +175,7 @@ func (v *verification) request(project *workflow.Project, w *workflow.Workflow) 
 		req.Secrets[name] = string(value)
 	}
 	for job, result := range tests.Kept[w.Path] {
-		req.Kept[job] = schedule.Result{Conclusion: maru.Success, Outputs: result.Outputs}
+		req.Kept[job] = schedule.Result{Conclusion: maru.Success, Outputs: result.Outputs, Images: result.Images}
 	}
 	return req
 }

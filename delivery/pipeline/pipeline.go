@@ -184,7 +184,7 @@ func (r *run) next(ctx context.Context, jobs *sync.WaitGroup) {
 }
 
 func (r *run) tellEnd(j *schedule.Job, result schedule.Result) {
-	r.emit(maru.RunEvent{Kind: maru.JobEnded, Job: j.ID, Name: j.Name, Conclusion: result.Conclusion, Text: result.Message, Outputs: result.Outputs})
+	r.emit(maru.RunEvent{Kind: maru.JobEnded, Job: j.ID, Name: j.Name, Conclusion: result.Conclusion, Text: result.Message, Outputs: result.Outputs, Images: result.Images})
 }
 
 // job runs one job when there is room for it, and its group lets it.

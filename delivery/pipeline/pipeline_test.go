@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -347,6 +349,36 @@ func TestConcurrency(t *testing.T) {
 	}
 	if c := <-first; c != maru.Cancelled {
 		t.Errorf("the first: %s", c)
+	}
+}
+
+// TestImagesAreHandedOver: what a job hands over comes with its end, and is one image by digest for a service.
+func TestImagesAreHandedOver(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("ab", 32)
+	for lines, want := range map[string]string{
+		"web=example.com/shop/web:1@" + digest + "\\n# by hand\\nworker=shop/worker@" + digest: "web example.com/shop/web:1@" + digest + ", worker docker.io/shop/worker@" + digest,
+		"web=shop/web:1":                         "has no digest",
+		"web":                                    "web",
+		"=x@" + digest:                           "is not SERVICE=IMAGE",
+		"web=:@" + digest:                        "the image of web",
+		"web=a@" + digest + "\\nweb=b@" + digest: "is docker.io/library/a@" + digest + " already",
+	} {
+		r := newRig(t)
+		got := r.run(t.Context(), map[string]string{".maru/workflows/w.yml": "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{run: 'printf \"" + lines + "\" >> $MARU_IMAGES'}]\n"}, nil, nil)
+		var told []string
+		for _, e := range got.events {
+			if e.Kind == maru.JobEnded {
+				for _, service := range slices.Sorted(maps.Keys(e.Images)) {
+					told = append(told, service+" "+e.Images[service])
+				}
+			}
+		}
+		if got.conclusion == maru.Failure {
+			told = append(told, got.of(maru.RunAnnotation))
+		}
+		if text := strings.Join(told, ", "); !strings.Contains(text, want) {
+			t.Errorf("%s: %s, want %s", lines, text, want)
+		}
 	}
 }
 

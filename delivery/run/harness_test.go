@@ -43,6 +43,9 @@ type world struct {
 	removing             func() error
 	serving              Serving
 	verify               func(ctx context.Context, check Check) error
+	handedOver           map[string]string // images that jobs hand over
+	services             map[string]maru.Service
+	released             maru.App // the last one
 }
 
 func (w *world) List() []maru.RepositoryID { return []maru.RepositoryID{shop} }
@@ -98,24 +101,24 @@ func (w *world) OfferReverts(_ context.Context, _ maru.RepositoryID, wanted []so
 func (w *world) Load(context.Context, string, maru.Run) (Loaded, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return Loaded{App: maru.App{Name: "shop", Environments: w.policy}}, w.load
+	return Loaded{App: maru.App{Name: "shop", Environments: w.policy, Services: w.services}}, w.load
 }
 
-func (w *world) Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) error {
+func (w *world) Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) (map[string]string, error) {
 	tell(maru.RunLogLine{Service: "unit", Output: true, Text: "testing " + check.Run.Commit})
 	w.mu.Lock()
-	verify, rollback := w.verify, w.rollbackWhileTesting
+	verify, rollback, images := w.verify, w.rollbackWhileTesting, w.handedOver
 	w.mu.Unlock()
 	if rollback != nil {
 		rollback()
 	}
 	if verify != nil {
-		return verify(ctx, check)
+		return images, verify(ctx, check)
 	}
-	return nil
+	return images, nil
 }
 
-func (w *world) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, _ Loaded, tell func(maru.RunLogLine)) (int, error) {
+func (w *world) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, l Loaded, tell func(maru.RunLogLine)) (int, error) {
 	tell(maru.RunLogLine{Service: "web", Output: true, Text: "building " + run.Commit})
 	w.mu.Lock()
 	release := w.release
@@ -130,6 +133,7 @@ func (w *world) Release(ctx context.Context, run maru.Run, origin maru.Origin, _
 	if n := len(w.deployed); n > 0 && w.deployed[n-1] == run.Commit {
 		return 0, nil
 	}
+	w.released = l.App
 	w.deployed = append(w.deployed, run.Commit)
 	w.origins = append(w.origins, origin)
 	w.rollouts++

@@ -219,6 +219,43 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// TestImagesAreHandedOver: what jobs hand over is deployed in the place of what the file builds, also when that waited
+// for approval meanwhile.
+func TestImagesAreHandedOver(t *testing.T) {
+	r := begin(t)
+	build := &maru.Build{Context: "/web"}
+	r.services = map[string]maru.Service{"web": {Build: build, Image: "shop/web"}, "worker": {Image: "shop/web"}, "db": {Image: "postgres:17"}}
+	r.policy = map[string]maru.EnvironmentPolicy{"production": {Branch: "main", Deploy: "manual"}}
+	r.handedOver = map[string]string{"web": "example.com/web@sha256:1"}
+	if _, err := r.push("main", "c1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.runs.Approve(t.Context(), production, 0, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("succeeded")
+	want := map[string]string{"web": "example.com/web@sha256:1", "worker": "example.com/web@sha256:1", "db": "postgres:17"}
+	for name, service := range r.released.Services {
+		if service.Image != want[name] || service.Build != nil {
+			t.Errorf("%s runs %s, built by %v", name, service.Image, service.Build)
+		}
+	}
+	if r.services["web"].Build != build {
+		t.Error("what was read of the file changed")
+	}
+	r.handedOver = map[string]string{"wbe": "example.com/web@sha256:1"}
+	if _, err := r.push("main", "c2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.runs.Approve(t.Context(), production, 0, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("succeeded failed")
+	if why := r.runsOf()[0].Reason; !strings.Contains(why, "wbe") {
+		t.Errorf("it failed for %q", why)
+	}
+}
+
 func (r *rig) runsOf() []maru.Run {
 	r.t.Helper()
 	all, err := r.runs.Runs(r.t.Context(), production)

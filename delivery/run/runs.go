@@ -90,6 +90,7 @@ type Tests struct {
 // JobResult is what a job that succeeded gave.
 type JobResult struct {
 	Outputs map[string]string `json:"outputs,omitempty"`
+	Images  map[string]string `json:"images,omitempty"` // that it handed over, by service: NAME@sha256:…
 }
 
 // Deployer reads compose files and deploys. Its methods end with ctx, and may be called again after they did.
@@ -97,8 +98,8 @@ type Deployer interface {
 	// Load reads the compose file in a folder for a run, and no file that is not below it.
 	Load(ctx context.Context, folder string, run maru.Run) (Loaded, error)
 	// Verify runs the workflows of the commit that a push to the run's branch starts; why the commit is not to be
-	// deployed is its error.
-	Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) error
+	// deployed is its error. It gives the images that its jobs handed over, by service: NAME@sha256:…
+	Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) (images map[string]string, err error)
 	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
 	// While a rollout to the same state is under way it is that one.
 	Release(ctx context.Context, run maru.Run, origin maru.Origin, folder string, app Loaded, tell func(maru.RunLogLine)) (rollout int, err error)

@@ -14,37 +14,41 @@ import (
 // Bounds of what is kept of a run's jobs.
 const (
 	keptFor    = 12 * time.Hour // after a run's end; its artifacts are kept for longer
-	maxOutputs = 64 << 10       // of a job, bytes; one that gave more is run again
+	maxOutputs = 64 << 10       // of a job with its images, bytes; one that gave more is run again
 )
 
 // test runs the workflows of a run's commit; those of a promotion were run where it comes from. Afterwards the run is building, or waits for approval.
 func (r *Runs) test(ctx context.Context, run *maru.Run, folder, ci string, log *logWriter, say func(string, ...any)) error {
+	var images map[string]string
 	if run.From != nil {
 		say("the images are those of rollout %d in %s", run.From.Rollout, run.From.Environment)
-	} else if err := r.verify(ctx, *run, folder, ci, log); err != nil {
-		return err
+	} else {
+		var err error
+		if images, err = r.verify(ctx, *run, folder, ci, log); err != nil {
+			return err
+		}
 	}
 	next := maru.RunBuilding
 	if run.Manual && run.Approved.IsZero() {
 		next = maru.RunWaiting
 		say("run %d of %s waits for approval: maru approve %d --env %s", run.Number, run.Scope.App, run.Number, run.Scope.Environment)
 	}
-	return r.enter(ctx, run, next, func(now *maru.Run) { now.Tested = time.Now().UTC() })
+	return r.enter(ctx, run, next, func(now *maru.Run) { now.Tested, now.Images = time.Now().UTC(), images })
 }
 
-func (r *Runs) verify(ctx context.Context, run maru.Run, folder, ci string, log *logWriter) error {
+func (r *Runs) verify(ctx context.Context, run maru.Run, folder, ci string, log *logWriter) (images map[string]string, err error) {
 	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
 	standard, err := r.repositories.Default(id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	known, _, err := load[repository](ctx, r.store, repositoryKey(id))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tests, _, err := load[Tests](ctx, r.store, testsKey(run.Scope, run.Number))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tests = tests.of(run.Number)
 	keeping := &keeper{Runs: r, run: run, tests: tests}
@@ -75,8 +79,10 @@ type keeper struct {
 // keep stores a result. What can't be stored is run again after a restart.
 func (k *keeper) keep(ctx context.Context, workflow, job string, result JobResult) {
 	size := 0
-	for name, value := range result.Outputs {
-		size += len(name) + len(value)
+	for _, given := range []map[string]string{result.Outputs, result.Images} {
+		for name, value := range given {
+			size += len(name) + len(value)
+		}
 	}
 	if size > maxOutputs {
 		return

@@ -52,7 +52,9 @@ func (l loops) Load(_ context.Context, folder string, _ maru.Run) (Loaded, error
 	}}}}, nil
 }
 
-func (loops) Verify(context.Context, Check, func(maru.RunLogLine)) error { return nil }
+func (loops) Verify(context.Context, Check, func(maru.RunLogLine)) (map[string]string, error) {
+	return nil, nil
+}
 
 func (l loops) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, app Loaded, _ func(maru.RunLogLine)) (int, error) {
 	image := app.App.Services["web"].Image

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,7 +130,32 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 	if err := r.holdBack(ctx, run, nil); err != nil { // somebody may have rolled back meanwhile
 		return 0, err
 	}
+	if loaded.App, err = handOver(loaded.App, run.Images, say); err != nil {
+		return 0, err
+	}
 	return r.deployer.Release(ctx, *run, origin, checkout.Dir, loaded, log.add)
+}
+
+// handOver gives the app with images in the place of what its file says. Whoever else has the name of an image that
+// the file builds has what is handed over for it.
+func handOver(app maru.App, images map[string]string, say func(string, ...any)) (maru.App, error) {
+	services := maps.Clone(app.Services)
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		service, ok := app.Services[name]
+		if !ok {
+			return app, maru.WithHint(maru.Errorf(maru.Invalid, "a job handed over an image for %s, and the compose file has no such service", name),
+				"write the service's own name to $MARU_IMAGES")
+		}
+		say("%s: the image is %s, which a job handed over", name, images[name])
+		for other, o := range app.Services {
+			if other == name || service.Build != nil && service.Image != "" && o.Build == nil && o.Image == service.Image && images[other] == "" {
+				o.Build, o.Image, o.Pull = nil, images[name], ""
+				services[other] = o
+			}
+		}
+	}
+	app.Services = services
+	return app, nil
 }
 
 // mostCommits is how many commits of one deployment are kept, for their lead times.

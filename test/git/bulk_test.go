@@ -109,7 +109,7 @@ func TestBigRepository(t *testing.T) {
 	}
 	c.useKey("ben")
 	c.git("checkout", "--quiet", "--orphan", "other")
-	c.git("rm", "--quiet", "-r", "bulk")
+	c.git("rm", "--quiet", "-r", "--force", "bulk")
 	c.fill(blobs / 4)
 	took(fmt.Sprintf("push of %d MB by SSH", blobs/4*blob>>20), func() { c.git("push", "ssh://git@"+door+"/shop.git", "other") })
 	other := &clone{Machine: c.Machine, t: t, dir: t.TempDir(), name: c.name}

@@ -13,8 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/marucloud/maru/test/host"
@@ -338,6 +340,60 @@ jobs:
 	if got := c.serves(); got != "one" {
 		t.Errorf("%q serves", got)
 	}
+}
+
+// TestImageOfAJob: what a job hands over by its digest runs, and nothing is built.
+func TestImageOfAJob(t *testing.T) {
+	c := tested(t)
+	registry := strings.Replace(c.HTTP, "127.0.0.1", "localhost", 1)
+	digest := c.push(registry+"/shop/web:1", "test/end-to-end/service")
+	c.write("Dockerfile", "FROM scratch\nCOPY this-is-not-there /\n")
+	c.workflow(job(`echo "web=` + registry + `/shop/web@` + digest + `" >> "$MARU_IMAGES"`))
+	out, err := c.try("push", "maru", "main")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	shows(t, out, "web: the image is "+registry+"/shop/web@"+digest+", which a job handed over", "rollout 1 is serving")
+	if got := c.serves(); got != "one" {
+		t.Errorf("%q serves", got)
+	}
+	if strings.Contains(out, "build started") {
+		t.Errorf("something was built:\n%s", out)
+	}
+	c.version("two")
+	c.workflow(job(`echo "web=` + registry + `/other/web@` + digest + `" >> "$MARU_IMAGES"`))
+	if out, err := c.try("push", "maru", "main"); err == nil || !strings.Contains(out, "error: ") {
+		t.Errorf("an image of another app: %v\n%s", err, out)
+	}
+	if got := c.serves(); got != "one" {
+		t.Errorf("%q serves", got)
+	}
+}
+
+// push puts an image of a Go program of the checkout into the registry, and gives its digest.
+func (c *clone) push(tag, program string) string {
+	c.t.Helper()
+	archive, err := c.Archive(c.t.Context(), tag, program)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	image, err := tarball.ImageFromPath(archive, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	token := strings.TrimSpace(c.Do(c.t, "token", "create", "pusher"))
+	reference, err := name.ParseReference(tag)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := remote.Write(reference, image, remote.WithAuth(&authn.Basic{Username: "ann", Password: token}), remote.WithContext(c.t.Context())); err != nil {
+		c.t.Fatal(err)
+	}
+	return digest.String()
 }
 
 // TestSupersede: a push cancels the run before it where the workflow says so, and people do at any time.

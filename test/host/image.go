@@ -33,16 +33,21 @@ func (m *Machine) LoadImage(t testing.TB) {
 
 // Load builds a Go program of the checkout and loads an image that holds nothing else.
 func (m *Machine) Load(ctx context.Context, reference, program string) error {
-	binary, err := m.Build(ctx, program)
+	archive, err := m.Archive(ctx, reference, program)
 	if err != nil {
-		return err
-	}
-	archive := binary + ".tar"
-	if err := writeImage(archive, reference, binary); err != nil {
 		return err
 	}
 	_, err = m.Run(ctx, "image", "load", archive)
 	return err
+}
+
+// Archive builds a Go program of the checkout and gives the path of a docker archive with an image that holds nothing else.
+func (m *Machine) Archive(ctx context.Context, reference, program string) (path string, err error) {
+	binary, err := m.Build(ctx, program)
+	if err != nil {
+		return "", err
+	}
+	return binary + ".tar", writeImage(binary+".tar", reference, binary)
 }
 
 // built keeps the programs that were built, by their folder in the checkout.

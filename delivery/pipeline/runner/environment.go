@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/distribution/reference"
+
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/pipeline/expr"
 	"github.com/marucloud/maru/delivery/pipeline/machine"
@@ -37,6 +39,7 @@ var fileCommands = []struct {
 		return takePairs(text, func(k, v string) error { s.state.set(k, v); return nil })
 	}},
 	{"summary", "GITHUB_STEP_SUMMARY", (*stepRun).takeSummary},
+	{"images", "MARU_IMAGES", (*stepRun).takeImages},
 }
 
 func takePairs(text string, take func(key, value string) error) error {
@@ -79,6 +82,33 @@ func (s *stepRun) takeSummary(text string) error {
 		return nil
 	}
 	s.job.emit(maru.RunEvent{Kind: maru.RunSummary, Step: s.number, Text: s.job.masks.Replace(strings.ToValidUTF8(text, "\uFFFD"))})
+	return nil
+}
+
+// takeImages takes lines of SERVICE=NAME@sha256:…: images that the app is to run in the place of building them.
+func (s *stepRun) takeImages(text string) error {
+	for _, line := range nonEmpty(text) {
+		service, image, _ := strings.Cut(line, "=")
+		if err := maru.CheckName("service", service); err != nil {
+			return maru.WithHint(maru.Errorf(maru.Invalid, "%q is not SERVICE=IMAGE: %w", line, err), "write such as web=registry.example.com/shop/web@sha256:…")
+		}
+		named, err := reference.ParseNormalizedNamed(image)
+		if err != nil {
+			return maru.Errorf(maru.Invalid, "the image of %s: %q: %w", service, image, err)
+		}
+		if _, ok := named.(reference.Digested); !ok {
+			return maru.WithHint(maru.Errorf(maru.Invalid, "the image of %s is %s, which has no digest", service, image),
+				"hand it over as NAME@sha256:…, which is what was tested; a tag may be another image by then")
+		}
+		if before, ok := s.job.images[service]; ok && before != named.String() {
+			return maru.Errorf(maru.Invalid, "the image of %s is %s already, and not %s", service, before, named)
+		}
+		if s.job.images == nil {
+			s.job.images = map[string]string{}
+		}
+		s.job.images[service] = named.String()
+		s.say("the image of " + service + " is handed over: " + named.String())
+	}
 	return nil
 }
 

@@ -28,10 +28,11 @@ type job struct {
 	c      machine.Container
 	github *expr.Object
 	runner *expr.Object
-	info   *expr.Object // the context job
-	env    variables    // of the workflow, the job, and what steps wrote to GITHUB_ENV
-	path   []string     // folders that steps wrote to GITHUB_PATH, the last first
-	posts  []post       // to run at the end, the last first
+	info   *expr.Object      // the context job
+	env    variables         // of the workflow, the job, and what steps wrote to GITHUB_ENV
+	path   []string          // folders that steps wrote to GITHUB_PATH, the last first
+	posts  []post            // to run at the end, the last first
+	images map[string]string // that steps handed over, by service
 	failed bool
 	number int // of the step at work, from 1
 
@@ -153,7 +154,7 @@ func (j *job) steps(ctx context.Context) schedule.Result {
 	case j.failed:
 		return schedule.Result{Conclusion: maru.Failure, Outputs: outputs, Message: "a step failed"}
 	}
-	return schedule.Result{Conclusion: maru.Success, Outputs: outputs}
+	return schedule.Result{Conclusion: maru.Success, Outputs: outputs, Images: j.images}
 }
 
 // problem is an error with its hint.

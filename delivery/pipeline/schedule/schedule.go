@@ -25,7 +25,8 @@ type Contexts struct {
 type Result struct {
 	Conclusion maru.Conclusion
 	Outputs    map[string]string
-	Message    string // why, unless it is success
+	Images     map[string]string // that it hands over, by service: NAME@sha256:…
+	Message    string            // why, unless it is success
 }
 
 // Run is the state of one run of a workflow. It is not safe for concurrent use.
