@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test: packages that are light to compile with the race detector; then, one after the other
+# Runs every test: packages that are light to compile with the race detector; then, two at a time
 # and without it, those that carry containerd or BuildKit, run real containers, or want the machine for
 # themselves. Extra arguments go to go test. "make check" has vetted them. Results of before count as long
 # as neither the code nor the files that a test looked at have changed, bin/maru among them.
@@ -24,7 +24,7 @@ CGO_ENABLED=0 go build -o "$work/report" ./scripts/testreport
 	# shellcheck disable=SC2086 # lists of packages
 	CGO_ENABLED=1 go test -json -vet=off -race -timeout 15m "$@" $light || true
 	# shellcheck disable=SC2086
-	CGO_ENABLED=0 go test -json -vet=off -p 1 -timeout 30m "$@" $heavy || true
+	CGO_ENABLED=0 go test -json -vet=off -p 2 -timeout 30m "$@" $heavy || true
 } 2>&1 | "$work/report" -failed "$work/failed" && exit 0
 
 # On a small, shared machine a time-out may say more of the machine than of the code: what failed is

@@ -4,8 +4,8 @@
 // with --hold FOLDER… FROM=TO… it also makes folders, and leads connections from addresses of the instance's own
 // to others.
 //
-// Run beside process 1, for maru dev, it takes files from standard input with --sync, and with --restart
-// has process 1 end its command and start it again in what the instance is by now.
+// Run beside process 1 it takes files from standard input with --sync, gives those of a folder on standard output with
+// --pack FOLDER, and with --restart has process 1 end its command and start it again in what the instance is by now.
 //
 // Called by another name it tries, once for all instances, what they need from a user namespace.
 package main
@@ -42,6 +42,14 @@ func main() {
 	switch os.Args[1] {
 	case "--sync":
 		if err := receive(os.Stdin); err != nil {
+			fail(1, err.Error())
+		}
+		return
+	case "--pack":
+		if len(os.Args) != 3 {
+			fail(1, "maru-init: --pack FOLDER")
+		}
+		if err := pack(os.Args[2], os.Stdout); err != nil {
 			fail(1, err.Error())
 		}
 		return

@@ -64,6 +64,11 @@ func put(header *tar.Header, content io.Reader) error {
 		return os.Symlink(header.Linkname, name)
 	case tar.TypeReg:
 		return putFile(name, mode, content)
+	case tar.TypeLink:
+		if err := os.RemoveAll(name); err != nil {
+			return err
+		}
+		return os.Link(path.Clean("/"+header.Linkname), name)
 	}
 	return fmt.Errorf("%s is neither a file, a folder nor a symbolic link", name)
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -30,6 +32,63 @@ func archived(t testing.TB, headers ...tar.Header) *bytes.Buffer {
 		t.Fatal(err)
 	}
 	return &out
+}
+
+// TestPack: what is packed is what is received again elsewhere.
+func TestPack(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(from, "deep", "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(from, "deep", "file"), []byte("text"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("deep/file", filepath.Join(from, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(from, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var packed, moved bytes.Buffer
+	if err := pack(from, &packed); err != nil {
+		t.Fatal(err)
+	}
+	in, out := tar.NewReader(&packed), tar.NewWriter(&moved)
+	for {
+		h, err := in.Next()
+		if err != nil {
+			break
+		}
+		h.Name = filepath.Join(to, h.Name)
+		if err := out.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(out, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(&moved); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(to, "link")); err != nil || string(got) != "text" {
+		t.Errorf("%q, %v", got, err)
+	}
+	info, err := os.Stat(filepath.Join(to, "deep", "file"))
+	if err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := os.Stat(filepath.Join(to, "deep", "empty")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(filepath.Join(to, "pipe")); err == nil {
+		t.Error("a pipe was packed")
+	}
+	if err := pack(filepath.Join(from, "none"), io.Discard); err == nil {
+		t.Error("a folder that is not there is packed")
+	}
 }
 
 func TestReceive(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marucloud/maru"
+	"github.com/marucloud/maru/delivery/build"
 	"github.com/marucloud/maru/delivery/pipeline"
 	"github.com/marucloud/maru/delivery/pipeline/keep"
 	"github.com/marucloud/maru/delivery/pipeline/machine/container"
@@ -48,16 +49,18 @@ type pipelines struct {
 	artifacts *keep.Artifacts
 	cache     *keep.Cache
 	pipeline  *pipeline.Pipeline
+	builds    string        // folder of the contexts of images that jobs build
 	swept     chan struct{} // closed when nothing is left of the jobs of an earlier process
 }
 
-func newPipelines(folder string, labels runner.Labels, parts container.Parts) *pipelines {
+func newPipelines(folder string, labels runner.Labels, builder *build.Client, parts container.Parts) *pipelines {
 	p := &pipelines{
 		machine: container.New(parts, container.Config{}), artifacts: &keep.Artifacts{Dir: filepath.Join(folder, "artifacts")},
-		cache: &keep.Cache{Dir: filepath.Join(folder, "cache")}, swept: make(chan struct{}),
+		cache: &keep.Cache{Dir: filepath.Join(folder, "cache")}, builds: filepath.Join(folder, "builds"), swept: make(chan struct{}),
 	}
 	p.pipeline = pipeline.New(&runner.Runner{
-		Machine: p.machine, Labels: labels, Toolchains: runner.DefaultToolchains(), Cache: p.cache, Artifacts: p.artifacts,
+		Machine: p.machine, Labels: labels, Toolchains: runner.DefaultToolchains(),
+		Builder: jobBuilds{builder, p.builds}, Cache: p.cache, Artifacts: p.artifacts,
 	}, 0)
 	return p
 }
@@ -65,6 +68,7 @@ func newPipelines(folder string, labels runner.Labels, parts container.Parts) *p
 // sweep removes what is left of the jobs of a process that died. The engine may still be away.
 func (p *pipelines) sweep(ctx context.Context) error {
 	p.cache.Sweep()
+	_ = os.RemoveAll(p.builds)
 	p.artifacts.Sweep(artifactsFor)
 	for ctx.Err() == nil {
 		if err := p.machine.Sweep(ctx); err == nil {

@@ -144,7 +144,7 @@ func newControlPlane(ctx context.Context, p *platform) (*controlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, container.Parts{Engine: c.engine, Execer: c.engine, Images: jobImages{c.engine}, Traffic: c.publisher})
+	c.pipelines = newPipelines(filepath.Join(data, "pipelines"), labels, build.Dial(p.layout.BuilderSocket()), container.Parts{Engine: c.engine, Execer: c.engine, Images: jobImages{c.engine}, Traffic: c.publisher})
 	c.server, err = server.New(server.Config{Data: data, Host: host, Version: server.VersionInfo{Version: version}, HTTPPort: portOf(p.http), HTTPSPort: portOf(p.https)}, server.Deps{
 		Store: c.store, Control: c.control, State: c.control, Jobs: c.control, Performance: c.control, Receivers: c.notifier, Traffic: c.control,
 		Routes: routing{c.publisher},

@@ -1,11 +1,15 @@
 package pipeline_test
 
 import (
+	"archive/tar"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -349,6 +353,79 @@ func TestConcurrency(t *testing.T) {
 	}
 	if c := <-first; c != maru.Cancelled {
 		t.Errorf("the first: %s", c)
+	}
+}
+
+// built stands for a builder whose images are one that is there.
+type built struct{ requests []string }
+
+func (b *built) Build(_ context.Context, req runner.BuildRequest, archive io.Reader, progress func(string)) (string, error) {
+	var names []string
+	for in := tar.NewReader(archive); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		if h.Typeflag == tar.TypeReg {
+			names = append(names, path.Clean(h.Name))
+		}
+	}
+	slices.Sort(names)
+	b.requests = append(b.requests, fmt.Sprint(req.Dockerfile, " of ", names, " ", req.Args, req.Target))
+	progress("step 1")
+	return "tool@sha256:0", nil
+}
+
+// TestImageActions: steps that are images see the workspace, change it, and give outputs.
+func TestImageActions(t *testing.T) {
+	r := newRig(t)
+	builder := &built{}
+	tool := maru.ImageConfig{Entrypoint: []string{"sh", "-c", `echo "$0 $* in $(basename "$PWD"), with $INPUT_WORD $INPUT_OTHER $OWN $STEP"; cat there; echo more > made; rm -f gone; echo o=$INPUT_WORD >> $GITHUB_OUTPUT; [ -s $GITHUB_EVENT_PATH ]`}, Command: []string{"without", "args"}}
+	r.pipeline = pipeline.New(&runner.Runner{
+		Machine: &process.Machine{Root: t.TempDir(), Configs: map[string]maru.ImageConfig{"tool:1": tool, "tool@sha256:0": tool}},
+		Labels:  runner.Labels{"ubuntu-latest": "host"}, Builder: builder,
+	}, 1)
+	got := r.run(t.Context(), map[string]string{
+		".maru/actions/one/action.yml": "name: one\ninputs: {word: {default: tea}}\nruns:\n  using: docker\n  image: Dockerfile\n  args: ['first ${{ inputs.word }}', second]\n  env: {OWN: own}\n  post-entrypoint: pwd\n",
+		".maru/actions/one/Dockerfile": "FROM scratch\n",
+		".maru/workflows/w.yml": `on: push
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - run: echo here > there; echo x > gone
+      - uses: ./.maru/actions/one
+        id: one
+        env: {STEP: step}
+      - run: echo "got ${{ steps.one.outputs.o }} $(cat made) $(ls gone 2>&1 | wc -l)"; ls gone || true
+      - uses: docker://tool:1
+        with: {args: "'with space' b", other: o}
+      - uses: docker://tool:1
+      - uses: docker://tool:1
+        with: {entrypoint: echo, args: by itself}
+      - uses: docker/setup-buildx-action@v3
+      - uses: docker/build-push-action@v6
+        id: image
+        with: {context: .maru/actions/one, build-args: "A=1", target: t}
+      - run: echo "built ${{ steps.image.outputs.digest }}"
+`}, nil, nil)
+	if got.conclusion != maru.Success {
+		t.Fatalf("%s\n%s\n%s", got.conclusion, got.log(), got.of(maru.RunAnnotation))
+	}
+	for _, want := range []string{
+		"first tea second in workspace, with tea  own step\nhere\n", "got tea more 1", "with space b in workspace, with  o  \n", "without args in workspace", "\nby itself\n",
+		"built sha256:0", "\nstep 1\n", "/workspace",
+	} {
+		if !strings.Contains(got.log()+"\n", want) {
+			t.Errorf("the log lacks %q:\n%s", want, got.log())
+		}
+	}
+	if want := "Dockerfile of [Dockerfile action.yml] map[], Dockerfile of [Dockerfile action.yml] map[A:1]t"; strings.Join(builder.requests, ", ") != want {
+		t.Errorf("built: %s", strings.Join(builder.requests, ", "))
 	}
 }
 

@@ -370,6 +370,53 @@ func TestImageOfAJob(t *testing.T) {
 	}
 }
 
+// TestImageBuiltByAJob: a job has an image built, without Docker, tries it as an action, and hands it over.
+func TestImageBuiltByAJob(t *testing.T) {
+	c := tested(t)
+	c.workflow(`name: test
+on: push
+jobs:
+  image:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - uses: docker/build-push-action@v6
+        id: build
+        with: {context: ., build-args: "A=b"}
+      - uses: ./.maru/actions/tool
+        id: tool
+      - run: echo "the tool says ${{ steps.tool.outputs.said }}, and $(cat left)"
+      - run: echo "web=jobs.maru.internal/image@${{ steps.build.outputs.digest }}" >> "$MARU_IMAGES"
+`)
+	binary, err := c.Build(t.Context(), "test/git/tool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(c.dir, ".maru", "actions", "tool"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.write(".maru/actions/tool/tool", string(data))
+	c.write(".maru/actions/tool/Dockerfile", "FROM scratch\nCOPY tool /tool\nENTRYPOINT [\"/tool\"]\n")
+	c.write(".maru/actions/tool/action.yml", "name: tool\ninputs: {word: {default: tea}}\nruns: {using: docker, image: Dockerfile, args: ['${{ inputs.word }}']}\n")
+	c.git("add", ".")
+	c.git("commit", "--quiet", "-m", "A tool")
+	out, err := c.try("push", "maru", "main")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	shows(t, out, "the tool says tea in /maru/workspace with Dockerfile, and it was here", "web: the image is jobs.maru.internal/image@sha256:", "rollout 1 is serving")
+	if strings.Contains(out, "web: build") {
+		t.Errorf("the app was built:\n%s", out)
+	}
+	if got := c.serves(); got != "one" {
+		t.Errorf("%q serves", got)
+	}
+}
+
 // push puts an image of a Go program of the checkout into the registry, and gives its digest.
 func (c *clone) push(tag, program string) string {
 	c.t.Helper()

@@ -35,7 +35,25 @@ type Container interface {
 	// Exec runs a command to its end and gives its exit code, as [maru.Execer] does. When ctx ends the
 	// command is killed, with all that it started.
 	Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error)
+	// Beside makes a container of another image for one step, which reaches the same services. Its file system is its
+	// own, and it goes with the job at the latest. Errors: as those of Start.
+	Beside(ctx context.Context, image Image, progress func(string)) (ActionContainer, error)
 	// Remove ends all that runs in it and its services, and removes them. A second time does nothing.
+	Remove(ctx context.Context) error
+}
+
+// ActionContainer is a container for an action that is an image, which needs no shell for it. Its methods are not
+// called at once.
+type ActionContainer interface {
+	// Config is what the image says of how to run it.
+	Config() maru.ImageConfig
+	// CopyIn unpacks a tar stream of files, folders and symbolic links, whose names begin at the root.
+	CopyIn(ctx context.Context, archive io.Reader) error
+	// CopyOut packs a folder into a tar stream, with names relative to it.
+	CopyOut(ctx context.Context, dir string, w io.Writer) error
+	// Exec runs a command as [Container] does.
+	Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error)
+	// Remove ends all that runs in it, and removes it.
 	Remove(ctx context.Context) error
 }
 

@@ -132,10 +132,14 @@ func (s *stepRun) builtin(ctx context.Context, b *workflow.Builtin, given variab
 		}
 		with[in.Name] = text
 	}
+	if strings.HasPrefix(b.Name, "docker/setup-") {
+		s.say("nothing is to be set up: images are built by Maru's builder")
+		return nil
+	}
 	name := strings.TrimPrefix(b.Name, "actions/")
 	do, ok := map[string]func(*stepRun, context.Context, map[string]string) error{
 		"checkout": (*stepRun).checkout, "cache": (*stepRun).cache, "cache/restore": (*stepRun).cacheRestore, "cache/save": (*stepRun).cacheSave,
-		"upload-artifact": (*stepRun).upload, "download-artifact": (*stepRun).download,
+		"upload-artifact": (*stepRun).upload, "download-artifact": (*stepRun).download, "docker/build-push-action": (*stepRun).buildImage,
 	}[name]
 	if ok {
 		_, err := s.watched(ctx, func(ctx context.Context, signals <-chan string) (int, error) {

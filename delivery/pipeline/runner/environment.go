@@ -113,8 +113,8 @@ func (s *stepRun) takeImages(text string) error {
 }
 
 // takeFiles does the commands that the step wrote to files.
-func (s *stepRun) takeFiles(ctx context.Context) error {
-	files, err := s.job.readFiles(ctx, s.files)
+func (s *stepRun) takeFiles(ctx context.Context, at site) error {
+	files, err := readFiles(ctx, at, path.Join(s.job.c.Paths().Temp, s.files))
 	if err != nil {
 		return fmt.Errorf("read the step's file commands: %w", err)
 	}
@@ -167,12 +167,12 @@ func (s *stepRun) processEnv(own map[string]string) map[string]string {
 	return all
 }
 
-// pack makes a tar archive of files.
+// pack makes a tar archive of files, which whoever runs in the container may write to.
 func pack(files map[string]string) (io.Reader, error) {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
 	for name, text := range files {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o777, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
 			return nil, err
 		}
 		if _, err := io.WriteString(w, text); err != nil {
@@ -182,10 +182,11 @@ func pack(files map[string]string) (io.Reader, error) {
 	return &archive, w.Close()
 }
 
-// readFiles gives the files of a folder below that for temporary ones.
-func (j *job) readFiles(ctx context.Context, dir string) (map[string]string, error) {
+// readFiles gives the files of a folder of file commands.
+func readFiles(ctx context.Context, at site, dir string) (map[string]string, error) {
 	files := map[string]string{}
-	err := j.eachFile(ctx, path.Join(j.c.Paths().Temp, dir), []string{"."}, int64(len(fileCommands)*(maxFileCommand+4096)), func(h *tar.Header, r io.Reader) error {
+	packed := func(w io.Writer) error { return at.pack(ctx, dir, w) }
+	err := eachPacked(packed, int64(len(fileCommands)*(maxFileCommand+4096)), func(h *tar.Header, r io.Reader) error {
 		data, err := io.ReadAll(io.LimitReader(r, maxFileCommand+1))
 		if err == nil && len(data) > maxFileCommand {
 			err = maru.Errorf(maru.Exhausted, "%s has more than %d MiB", h.Name, maxFileCommand>>20)
@@ -198,10 +199,15 @@ func (j *job) readFiles(ctx context.Context, dir string) (map[string]string, err
 
 // eachFile gives the regular files among some files of the container, of up to max bytes together.
 func (j *job) eachFile(ctx context.Context, dir string, names []string, max int64, take func(*tar.Header, io.Reader) error) error {
+	return eachPacked(func(w io.Writer) error { return machine.CopyOut(ctx, j.c, dir, names, w) }, max, take)
+}
+
+// eachPacked gives the regular files of a tar stream of up to max bytes.
+func eachPacked(pack func(io.Writer) error, max int64, take func(*tar.Header, io.Reader) error) error {
 	reader, writer := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := machine.CopyOut(ctx, j.c, dir, names, writer)
+		err := pack(writer)
 		_ = writer.CloseWithError(err)
 		done <- err
 	}()

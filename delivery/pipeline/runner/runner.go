@@ -21,6 +21,7 @@ type Runner struct {
 	// Toolchains are the images for jobs that name none, have a label with its usual image, and use one of the
 	// setup actions, by language, with %s for the version. Without one the label's image is taken.
 	Toolchains map[string]string
+	Builder    Builder   // nil: no images are built
 	Cache      Cache     // nil: nothing is kept from run to run
 	Artifacts  Artifacts // nil: nothing is kept of the run
 	CPUs       float64   // of a job that says nothing; 0: the machine's default
@@ -65,6 +66,23 @@ type Artifacts interface {
 	Get(ctx context.Context, run, name string) (io.ReadCloser, error)
 	// List gives the names, sorted.
 	List(ctx context.Context, run string) ([]string, error)
+}
+
+// Builder builds images for jobs.
+type Builder interface {
+	// Build makes an image of a context, a tar stream, and gives its reference by digest. Invalid: a step failed.
+	Build(ctx context.Context, req BuildRequest, context io.Reader, progress func(line string)) (reference string, err error)
+}
+
+// BuildRequest says how an image is built.
+type BuildRequest struct {
+	Dockerfile string // in the context
+	Target     string
+	Args       map[string]string
+	Labels     map[string]string
+	NoCache    bool
+	Pull       bool
+	Secrets    map[string][]byte
 }
 
 // Source gives the source tree of a run as a tar stream.

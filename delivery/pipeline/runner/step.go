@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"strings"
@@ -223,6 +224,9 @@ func (s *stepRun) run(ctx context.Context) (err error) {
 	if b, ok := workflow.FindBuiltin(s.def.Uses); ok {
 		return s.builtin(ctx, b, with)
 	}
+	if a, ok := workflow.ImageAction(s.def); ok {
+		return s.image(ctx, a, with.object(), with)
+	}
 	a := s.job.task.Project.Action(s.def.Uses)
 	if a == nil {
 		return maru.Errorf(maru.Invalid, "the action %s was not in the source tree when the run began", s.def.Uses)
@@ -231,15 +235,48 @@ func (s *stepRun) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.Using == workflow.Composite {
+	switch a.Using {
+	case workflow.Composite:
 		return s.composite(ctx, a, inputs)
+	case workflow.Docker:
+		return s.image(ctx, a, inputs, with)
 	}
 	return s.javaScript(ctx, a, inputs)
 }
 
-// exec runs a command of the step: its lines become the step's log, and the commands among them and
-// in its files are done. An exit code other than 0 is an error.
+// site is where a process of a step runs: the job's container, or that of an action that is an image.
+type site interface {
+	// run unpacks an archive in the folder of temporary files, and runs a command.
+	run(ctx context.Context, archive io.Reader, cmd maru.ExecCommand, stdout, stderr io.Writer) (int, error)
+	// pack packs a folder into a tar stream, with names relative to it.
+	pack(ctx context.Context, dir string, w io.Writer) error
+}
+
+// inJob is the job's container.
+type inJob struct{ machine.Container }
+
+func (c inJob) run(ctx context.Context, archive io.Reader, cmd maru.ExecCommand, stdout, stderr io.Writer) (int, error) {
+	return machine.CopyInExec(ctx, c, c.Paths().Temp, archive, cmd, stdout, stderr)
+}
+
+func (c inJob) pack(ctx context.Context, dir string, w io.Writer) error {
+	return machine.CopyOut(ctx, c, dir, []string{"."}, w)
+}
+
+// exec runs a command of the step in the job's container.
 func (s *stepRun) exec(ctx context.Context, args []string, dir string, env map[string]string, files map[string]string) error {
+	all := maps.Clone(s.job.unwritten)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, files)
+	s.job.unwritten = nil
+	return s.execIn(ctx, inJob{s.job.c}, args, dir, env, all)
+}
+
+// execIn runs a command of the step, with files in the folder of temporary ones: its lines become the step's log, and the
+// commands among them and in its files are done. An exit code other than 0 is an error.
+func (s *stepRun) execIn(ctx context.Context, at site, args []string, dir string, env map[string]string, files map[string]string) error {
 	j := s.job
 	s.files = fmt.Sprintf("commands/%d-%d", s.number, j.nextFile())
 	base := path.Join(j.c.Paths().Temp, s.files)
@@ -250,12 +287,10 @@ func (s *stepRun) exec(ctx context.Context, args []string, dir string, env map[s
 		all[f.variable] = path.Join(base, f.name)
 	}
 	maps.Copy(contents, files)
-	maps.Copy(contents, j.unwritten)
 	archive, err := pack(contents)
 	if err != nil {
 		return err
 	}
-	j.unwritten = nil
 	var refused []string
 	code, err := s.watched(ctx, func(ctx context.Context, signals <-chan string) (int, error) {
 		out := &output{job: j, step: s.number, seen: s.seen,
@@ -264,13 +299,13 @@ func (s *stepRun) exec(ctx context.Context, args []string, dir string, env map[s
 		var mu sync.Mutex
 		stdout, stderr := &lines{mu: &mu, masks: j.masks, take: out.line}, &lines{mu: &mu, masks: j.masks, take: out.line}
 		cmd := maru.ExecCommand{Args: args, Dir: dir, Env: all, Signals: signals}
-		code, err := machine.CopyInExec(ctx, j.c, j.c.Paths().Temp, archive, cmd, stdout, stderr)
+		code, err := at.run(ctx, archive, cmd, stdout, stderr)
 		stdout.Close()
 		stderr.Close()
 		refused = out.refused
 		return code, err
 	})
-	if taken := s.takeFiles(ctx); err == nil && taken != nil {
+	if taken := s.takeFiles(ctx, at); err == nil && taken != nil {
 		return taken
 	}
 	switch {

@@ -15,7 +15,11 @@ type Using string
 const (
 	Composite  Using = "composite"
 	JavaScript Using = "node"
+	Docker     Using = "docker" // an image
 )
+
+// ImagePrefix begins what names an image, where it could be something else.
+const ImagePrefix = "docker://"
 
 // Action is an action of the source tree.
 type Action struct {
@@ -26,8 +30,20 @@ type Action struct {
 	Using   Using
 	Steps   []*Step
 
-	Main, Pre, Post string // of a JavaScript action: files in Folder
+	Main, Pre, Post string // of a JavaScript action: files in Folder; of an image: its entry points, "" for its own
 	PreIf, PostIf   expr.Condition
+
+	Image string // docker://IMAGE, or a Dockerfile in Folder
+	Args  []expr.Text
+	Env   Vars
+}
+
+// ImageAction is what a step is that uses docker://IMAGE.
+func ImageAction(s *Step) (a *Action, ok bool) {
+	if !strings.HasPrefix(s.Uses, ImagePrefix) {
+		return nil, false
+	}
+	return &Action{Using: Docker, Image: s.Uses}, true
 }
 
 // parseAction reads an action.yml.
@@ -64,16 +80,32 @@ func parseAction(path, folder string, data []byte) (*Action, Issues) {
 			r.fail(at(runs), "", "a JavaScript action has the key main")
 		}
 	case using == "docker":
-		r.refuse(at(runs), "jobs.*.steps.uses", "Actions that are Docker images are not run: a job is one container.",
-			"make it a composite action, and name the image in the job's container")
+		a.Using = Docker
+		r.docker(a, runs)
 	default:
-		r.fail(at(runs), "", "runs.using is %q, and not composite or node20 or the like", using)
+		r.fail(at(runs), "", "runs.using is %q, and not composite, docker, or node20 or the like", using)
 	}
 	issues := r.issues.sorted()
 	if issues.Err() != nil {
 		return nil, issues
 	}
 	return a, issues
+}
+
+func (r *reader) docker(a *Action, runs *yaml.Node) {
+	a.Image = words(field(runs, "image"))
+	a.Main, a.Pre, a.Post = words(field(runs, "entrypoint")), words(field(runs, "pre-entrypoint")), words(field(runs, "post-entrypoint"))
+	a.PreIf, a.PostIf = r.alwaysUnless(field(runs, "pre-if")), r.alwaysUnless(field(runs, "post-if"))
+	a.Env = r.env(field(runs, "env"), "jobs.<job_id>.steps.env")
+	for _, n := range items(field(runs, "args")) {
+		a.Args = append(a.Args, r.text(n, "jobs.<job_id>.steps.with"))
+	}
+	switch {
+	case a.Image == "" || a.Image == ImagePrefix:
+		r.fail(at(runs), "", "an action that is an image has the key image: a Dockerfile, or docker://IMAGE")
+	case !strings.HasPrefix(a.Image, ImagePrefix) && !local(a.Image):
+		r.fail(at(field(runs, "image")), "", "the Dockerfile %q is not one of the action's folder", a.Image)
+	}
 }
 
 // alwaysUnless reads pre-if and post-if, which are always() when they are not there.

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -126,6 +127,31 @@ var builtins = []Builtin{
 			only("artifact-ids", "", "Artifacts are found by their names.", "write name or pattern"),
 		},
 	},
+	{
+		Name: "docker/build-push-action", Means: "Builds an image of a folder of the workspace, by Maru's builder: no Docker is needed in the job. It is here, as jobs.maru.internal/image by its digest.",
+		Outputs: []string{"digest", "imageid", "metadata"},
+		Inputs: slices.Concat([]BuiltinInput{
+			input("context", ".", "The folder of the workspace."),
+			input("file", "Dockerfile", "The Dockerfile, within the workspace, and in the context."),
+			input("target", "", "The stage to build."),
+			input("build-args", "", "NAME=VALUE, one a line."),
+			input("labels", "", "NAME=VALUE, one a line."),
+			input("secrets", "", "ID=VALUE, one a line."),
+			input("no-cache", "false", "Every step is done again."),
+			input("pull", "false", "Base images are asked for anew."),
+			only("push", "false", "Jobs push to no registry.", "hand the image over: echo \"web=jobs.maru.internal/image@${{ steps.ID.outputs.digest }}\" >> \"$MARU_IMAGES\"", "false"),
+			{Name: "outputs", Means: "The image goes nowhere but to the image store.", Instead: "leave outputs out", Only: []string{""}},
+			{Name: "platforms", Means: "Images are for this machine.", Instead: "leave platforms out", Only: []string{"", "linux/" + runtime.GOARCH}},
+			{Name: "secret-files", Means: "Secrets are values.", Instead: "write secrets", Only: []string{""}},
+			{Name: "ssh", Means: "There is no agent.", Instead: "leave ssh out", Only: []string{""}},
+			{Name: "build-contexts", Means: "There is one context.", Instead: "put all into one folder", Only: []string{""}},
+		}, idle("Images of jobs are found by their digests.", "tags", "load", "provenance", "sbom", "attests", "annotations", "call"),
+			idle("The builder has its own cache, and its own budget.", "cache-from", "cache-to", "no-cache-filters", "builder", "ulimit", "shm-size", "cgroup-parent", "allow", "network", "add-hosts", "github-token")),
+	},
+	{Name: "docker/setup-buildx-action", Means: "Does nothing: images are built by Maru's builder.",
+		Inputs: idle("It has no effect here.", "version", "name", "driver", "driver-opts", "buildkitd-flags", "buildkitd-config", "buildkitd-config-inline", "use", "install", "endpoint", "platforms", "append", "cleanup", "keep-state", "cache-binary")},
+	{Name: "docker/setup-qemu-action", Means: "Does nothing: images are for this machine.",
+		Inputs: idle("It has no effect here.", "image", "platforms", "cache-image", "reset")},
 	setup("go", []string{"go-version", "cache-hit"}, "go-version", "go-version-file", "check-latest", "architecture", "cache", "cache-dependency-path"),
 	setup("node", []string{"node-version", "cache-hit"}, "node-version", "node-version-file", "check-latest", "architecture", "cache", "cache-dependency-path",
 		"registry-url", "scope", "always-auth", "package-manager-cache"),

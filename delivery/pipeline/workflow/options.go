@@ -92,7 +92,7 @@ func optionNames() string {
 // ParseOptions reads container.options.
 func ParseOptions(text string) (Options, error) {
 	var all Options
-	words, err := splitWords(text)
+	words, err := SplitWords(text)
 	if err != nil {
 		return all, err
 	}
@@ -135,8 +135,8 @@ func parseSize(text string) (int64, error) {
 	return int64(n * float64(factor)), nil
 }
 
-// splitWords splits as a shell does, with quotes and \, and nothing else of it.
-func splitWords(text string) ([]string, error) {
+// SplitWords splits as a shell does, with quotes and \, and nothing else of it.
+func SplitWords(text string) ([]string, error) {
 	var words []string
 	var word strings.Builder
 	quote, in := byte(0), false

@@ -181,7 +181,7 @@ func stepRows() []row {
 			butRefused("cmd and powershell", func(n *yaml.Node) bool { return words(n) == "cmd" || words(n) == "powershell" },
 				"This shell is there on Windows only.", "write bash, sh, python or pwsh"),
 		done(s+"working-directory", "The folder, within the workspace."),
-		done(s+"uses", "An action of the source tree (./FOLDER: composite, or JavaScript where node is in the image), or one that is built in.").
+		done(s+"uses", "An action of the source tree (./FOLDER: composite, JavaScript where node is in the image, or an image or a Dockerfile), an image (docker://IMAGE), or one that is built in.").
 			butRefused("other actions", isForeignAction, "Maru fetches no actions: it has some built in, and runs those of the source tree.",
 				"write what it does as a step with run, or copy it to ./.maru/actions/NAME and write uses: ./.maru/actions/NAME; built in are "+strings.Join(BuiltinNames(), ", ")),
 		done(s+"with", "Its inputs."),
@@ -191,5 +191,5 @@ func stepRows() []row {
 
 func isForeignAction(n *yaml.Node) bool {
 	_, ok := FindBuiltin(words(n))
-	return !ok && !strings.HasPrefix(words(n), "./")
+	return !ok && !strings.HasPrefix(words(n), "./") && !strings.HasPrefix(words(n), ImagePrefix)
 }

@@ -46,7 +46,8 @@ func TestFaults(t *testing.T) {
 		{"hashFiles in if of a job", job("    if: hashFiles('x') != ''\n"), "w.yml:5:9: the function hashfiles is not available here", maru.Invalid},
 		{"arguments", step("      - run: ${{ contains('a') }}\n"), "w.yml:6:18: the function contains has 2 arguments at least", maru.Invalid},
 		{"expression in uses", step("      - uses: ${{ 'actions/checkout@v4' }}\n"), "", maru.Unsupported},
-		{"foreign action", step("      - uses: docker/build-push-action@v6\n"), "w.yml:6:9: Maru fetches no actions", maru.Unsupported},
+		{"foreign action", step("      - uses: golangci/golangci-lint-action@v8\n"), "w.yml:6:9: Maru fetches no actions", maru.Unsupported},
+		{"push of an image", step("      - uses: docker/build-push-action@v6\n        with: {push: true}\n"), "w.yml:7:16: docker/build-push-action: the input push can't be true", maru.Unsupported},
 		{"other ref", step("      - uses: actions/checkout@v4\n        with: {submodules: recursive}\n"), "w.yml:7:16: actions/checkout: the input submodules can't be recursive", maru.Unsupported},
 		{"no path", step("      - uses: actions/cache@v4\n        with: {key: k}\n"), "w.yml:6:9: actions/cache needs the input path", maru.Invalid},
 		{"macos", strings.Replace(simple, "ubuntu-latest", "macos-14", 1), "w.yml:4:5: Maru runs Linux only", maru.Unsupported},
@@ -234,6 +235,7 @@ func TestProject(t *testing.T) {
 		".maru/workflows/a.yml":      file(call),
 		".maru/workflows/called.yml": file("on: {workflow_call: {inputs: {a: {type: number, required: true}}, outputs: {o: {value: \"${{ jobs.x.outputs.o }}\"}}}}\njobs:\n  x:\n    runs-on: y\n    outputs: {o: 1}\n    steps: [{uses: ./act, with: {i: 1}}]\n"),
 		"act/action.yml":             file("name: act\ninputs: {i: {required: true}, d: {default: \"${{ github.ref }}\"}}\noutputs: {o: {value: \"${{ steps.s.outputs.v }}\"}}\nruns:\n  using: composite\n  steps: [{id: s, run: echo, shell: bash}]\n"),
+		"docker/action.yml":          file("name: image\nruns: {using: docker, image: Dockerfile, args: ['${{ inputs.x }}'], env: {A: b}}\n"),
 		"js/action.yml":              file("name: js\nruns: {using: node20, main: dist/index.js}\n"),
 	}
 	p, issues := Load(tree, Folder(false))
@@ -249,7 +251,8 @@ func TestProject(t *testing.T) {
 		"no such workflow": {".maru/workflows/a.yml", strings.Replace(call, "called", "none", 1), "not in the source tree"},
 		"loop":             {".maru/workflows/called.yml", "on: workflow_call\njobs: {x: {uses: ./.maru/workflows/called.yml}}\n", "in turn"},
 		"action's secrets": {"act/action.yml", "runs: {using: composite, steps: [{run: \"${{ secrets.x }}\", shell: sh}]}\n", "context secrets is not available"},
-		"docker action":    {"act/action.yml", "runs: {using: docker, image: Dockerfile}\n", "Docker images are not run"},
+		"no image":         {"act/action.yml", "runs: {using: docker}\n", "has the key image"},
+		"far Dockerfile":   {"act/action.yml", "runs: {using: docker, image: ../Dockerfile}\n", "not one of the action's folder"},
 		"out of the tree":  {"act/action.yml", "runs: {using: node20, main: ../../x.js}\n", "not one of the action's folder"},
 		"no shell":         {"act/action.yml", "runs: {using: composite, steps: [{run: x}]}\n", "says its shell"},
 	} {

@@ -84,6 +84,9 @@ type job struct {
 	home      string
 	instance  string
 	tools     machine.Tools
+	spec      machine.Spec
+	hosts     []maru.HostEntry // the services' names
+	actions   int              // containers of actions so far
 	workloads []maru.WorkloadID
 	told      []maru.ServiceID // whose traffic was set
 
@@ -96,7 +99,7 @@ const jobService = "job"
 
 // Start implements [machine.Machine].
 func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Container, err error) {
-	j := &job{Machine: m, scope: maru.Scope{Project: maru.JobsProject, Environment: "jobs", App: spec.ID}, home: rootHome}
+	j := &job{Machine: m, scope: maru.Scope{Project: maru.JobsProject, Environment: "jobs", App: spec.ID}, home: rootHome, spec: spec}
 	if !isRoot(spec.User) {
 		j.home = userHome
 	}
@@ -328,13 +331,17 @@ func (j *job) Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, s
 	if cmd.Dir == "" {
 		cmd.Dir = workspace
 	}
+	return j.execIn(ctx, j.instance, cmd, stdin, stdout, stderr)
+}
+
+func (j *job) execIn(ctx context.Context, instance string, cmd maru.ExecCommand, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
 	cmd.Alone = true
-	code, err := j.parts.Execer.Exec(ctx, j.instance, cmd, stdin, stdout, stderr)
+	code, err := j.parts.Execer.Exec(ctx, instance, cmd, stdin, stdout, stderr)
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
 	if err != nil || code == 128+9 {
-		err = errors.Join(j.why(ctx), err)
+		err = errors.Join(j.why(ctx, instance), err)
 	}
 	return code, err
 }
@@ -342,8 +349,8 @@ func (j *job) Exec(ctx context.Context, cmd maru.ExecCommand, stdin io.Reader, s
 // endSeen is how long it may take until the engine tells that the container ended whose process was killed.
 const endSeen = 3 * time.Second
 
-// why tells why the job's container ended; nil when it runs on.
-func (j *job) why(ctx context.Context) error {
+// why tells why a container of the job ended; nil when it runs on.
+func (j *job) why(ctx context.Context, instance string) error {
 	watching, stop := context.WithTimeout(ctx, endSeen)
 	defer stop()
 	for o, err := range j.parts.Engine.Watch(watching) {
@@ -351,7 +358,7 @@ func (j *job) why(ctx context.Context) error {
 			return nil //nolint:nilerr // who can't be asked says nothing
 		}
 		for _, i := range o.Instances {
-			if i.ID == j.instance && i.Phase != maru.PhaseRunning && i.Message != "" {
+			if i.ID == instance && i.Phase != maru.PhaseRunning && i.Message != "" {
 				return maru.Errorf(maru.Exhausted, "the job's container %s", i.Message)
 			}
 		}

@@ -19,12 +19,11 @@ func (j *job) jobWorkload(spec machine.Spec, image string, services []reached) m
 	if isRoot(spec.User) {
 		hold = append(hold, temporary, j.home)
 	}
-	var hosts []maru.HostEntry
 	for _, s := range services {
 		if !s.addresses.V4.IsValid() {
 			continue
 		}
-		hosts = append(hosts, maru.HostEntry{Name: strings.ToLower(s.service.Name), Address: s.addresses.V4.String()})
+		j.hosts = append(j.hosts, maru.HostEntry{Name: strings.ToLower(s.service.Name), Address: s.addresses.V4.String()})
 		for _, p := range s.service.Ports {
 			hold = append(hold, fmt.Sprintf("127.0.0.1:%d=%s", p.Host, netip.AddrPortFrom(s.addresses.V4, p.Container)))
 		}
@@ -37,7 +36,7 @@ func (j *job) jobWorkload(spec machine.Spec, image string, services []reached) m
 	w.Container.User = cmp.Or(spec.User, "0:0")
 	w.Container.WorkDir = workspace // which is there before the first process
 	w.Container.Hostname = spec.Hostname
-	w.Container.ExtraHosts = hosts
+	w.Container.ExtraHosts = j.hosts
 	return w
 }
 

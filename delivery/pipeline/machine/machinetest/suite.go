@@ -34,7 +34,7 @@ func Run(t *testing.T, factory func(t *testing.T) Fixture) {
 		test func(*testing.T, Fixture)
 	}{
 		{"Exec", testExec}, {"Environment", testEnvironment}, {"Copy", testCopy}, {"Kill", testKill}, {"KillStarved", testKillStarved}, {"Signals", testSignals},
-		{"Fresh", testFresh}, {"MissingImage", testMissing}, {"MissingProgram", testMissingProgram}, {"Services", testServices},
+		{"Fresh", testFresh}, {"MissingImage", testMissing}, {"MissingProgram", testMissingProgram}, {"Services", testServices}, {"Beside", testBeside},
 		{"ServiceThatEnds", testServiceEnds}, {"Remove", testRemove},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, factory(t)) })

@@ -3,6 +3,8 @@
 package process
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,17 +30,19 @@ type Machine struct {
 	Root     string
 	Images   func(reference string) bool // whether there is such an image; nil: all are there
 	Programs map[string][]string         // what a service with the image runs
+	Configs  map[string]maru.ImageConfig // of images of actions
 	Env      map[string]string           // of every job
 }
 
 // container is a folder and the processes begun for it.
 type container struct {
-	dir   string
-	env   []string
-	tools machine.Tools
-	life  context.Context
-	stop  context.CancelFunc
-	work  sync.WaitGroup
+	machine *Machine
+	dir     string
+	env     []string
+	tools   machine.Tools
+	life    context.Context
+	stop    context.CancelFunc
+	work    sync.WaitGroup
 }
 
 // Start implements [machine.Machine].
@@ -47,7 +51,7 @@ func (m *Machine) Start(ctx context.Context, spec machine.Spec) (_ machine.Conta
 		return nil, maru.Errorf(maru.Invalid, "there is no image %s", spec.Image.Reference)
 	}
 	life, stop := context.WithCancel(context.Background())
-	c := &container{dir: filepath.Join(m.Root, spec.ID), life: life, stop: stop}
+	c := &container{machine: m, dir: filepath.Join(m.Root, spec.ID), life: life, stop: stop}
 	defer func() {
 		if err != nil {
 			_ = c.Remove(context.WithoutCancel(ctx))
@@ -238,6 +242,58 @@ func lookPath(name, path, without string) string {
 	}
 	return without
 }
+
+// action is the job's own folder: its paths are the same.
+type action struct {
+	*container
+	config maru.ImageConfig
+}
+
+// Beside implements [machine.Container].
+func (c *container) Beside(_ context.Context, image machine.Image, _ func(string)) (machine.ActionContainer, error) {
+	config, ok := c.machine.Configs[image.Reference]
+	if !ok {
+		return nil, maru.Errorf(maru.Invalid, "there is no image %s", image.Reference)
+	}
+	return action{c, config}, nil
+}
+
+func (a action) Config() maru.ImageConfig { return a.config }
+
+// CopyIn leaves out what is not the job's: this is the host's file system.
+func (a action) CopyIn(ctx context.Context, archive io.Reader) error {
+	var own bytes.Buffer
+	in, out := tar.NewReader(archive), tar.NewWriter(&own)
+	for {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		name, ok := strings.CutPrefix(h.Name, a.dir+"/")
+		if h.Name = name; !ok {
+			continue
+		}
+		if err := out.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(out, in); err != nil {
+			return err
+		}
+	}
+	if err := out.Close(); err != nil {
+		return err
+	}
+	return machine.CopyIn(ctx, a.container, a.dir, &own)
+}
+
+func (a action) CopyOut(ctx context.Context, dir string, w io.Writer) error {
+	return machine.CopyOut(ctx, a.container, dir, []string{"."}, w)
+}
+
+func (a action) Remove(context.Context) error { return nil }
 
 // Remove implements [machine.Container].
 func (c *container) Remove(context.Context) error {

@@ -3,6 +3,7 @@ package process_test
 import (
 	"testing"
 
+	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/pipeline/machine/machinetest"
 	"github.com/marucloud/maru/delivery/pipeline/machine/process"
 )
@@ -13,6 +14,7 @@ func TestMachine(t *testing.T) {
 			Machine: &process.Machine{
 				Root:     t.TempDir(),
 				Images:   func(ref string) bool { return ref != "missing" },
+				Configs:  map[string]maru.ImageConfig{"host": {}, "greeter": {}},
 				Programs: map[string][]string{"greeter": {"python3", "-c", greeter}},
 			},
 			Image: "host", Missing: "missing", Service: "greeter", Port: 18089,
