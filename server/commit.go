@@ -65,23 +65,56 @@ func (s *Server) WorkflowVars(ctx context.Context, scope maru.Scope) (map[string
 // ReleaseCommit does what a deploy does up to where its rollout begins, which is on the disk then. It gives the
 // number of the rollout, of one to the same state that is under way, or 0: nothing changed.
 func (s *Server) ReleaseCommit(ctx context.Context, c Commit, tell func(maru.RunLogLine)) (rollout int, err error) {
-	ctx = context.WithValue(ctx, callerKey{}, Caller{Name: c.By, Role: maru.RoleDeploy, Scope: c.Scope, Method: viaRun})
+	ctx = asPusher(ctx, c)
+	request, err := s.requestOf(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	_, r, changed, err := s.release(ctx, request, c, s.lineReport(tell))
+	if err != nil || !changed && r.Phase.Final() {
+		return 0, err
+	}
+	return r.Number, nil
+}
+
+// BuildCommit makes the images of a commit that is not released yet, so that they are there when it is. Its error says
+// nothing of the commit: to release it does the same again.
+func (s *Server) BuildCommit(ctx context.Context, c Commit, tell func(maru.RunLogLine)) error {
+	ctx = asPusher(ctx, c)
+	request, err := s.requestOf(ctx, c)
+	if err != nil {
+		return err
+	}
+	s.unreleased.RLock()
+	defer s.unreleased.RUnlock()
+	_, services, err := s.admitApp(ctx, c.Scope, request)
+	if err != nil {
+		return err
+	}
+	_, err = newImageWork(s, c.Scope, request, s.lineReport(tell)).resolve(ctx, services)
+	return err
+}
+
+// asPusher has who pushed the commit be the caller.
+func asPusher(ctx context.Context, c Commit) context.Context {
+	return context.WithValue(ctx, callerKey{}, Caller{Name: c.By, Role: maru.RoleDeploy, Scope: c.Scope, Method: viaRun})
+}
+
+// requestOf gives what a client would have sent to deploy the commit.
+func (s *Server) requestOf(ctx context.Context, c Commit) (*maruv1.DeployRequest, error) {
 	request := &maruv1.DeployRequest{Scope: scopeProto(c.Scope), Secrets: c.Secrets, Message: c.Message, Sources: map[string]string{}, BuildSecrets: map[string]*maruv1.BuildSecrets{}}
 	for service, values := range c.BuildSecrets {
 		request.BuildSecrets[service] = &maruv1.BuildSecrets{Values: values}
 	}
 	app := c.App
 	if c.Images == nil {
+		var err error
 		if app, err = s.takeSources(ctx, c, request.Sources); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	request.App = structProto(app)
-	_, r, changed, err := s.release(ctx, request, c, s.lineReport(tell))
-	if err != nil || !changed && r.Phase.Final() {
-		return 0, err
-	}
-	return r.Number, nil
+	return request, nil
 }
 
 // FollowRollout tells how a rollout goes until it ended well, else gives why not.

@@ -500,3 +500,25 @@ func TestRollbackNeedsTheGrantsOfThen(t *testing.T) {
 		t.Fatalf("rollout %v", res.Rollout)
 	}
 }
+
+// TestImagesOfOtherApps: by the digest alone nobody runs what another app built, had its jobs build, or pushed.
+func TestImagesOfOtherApps(t *testing.T) {
+	r := start(t)
+	theirs := []string{"maru.internal/default/production/zoo@sha256:4", "jobs.maru.internal/default/zoo@sha256:4", maru.RegistryHost + "/default/zoo/web@sha256:4"}
+	ours := []string{"maru.internal/default/staging/shop@sha256:4", "jobs.maru.internal/default/shop@sha256:4", "elsewhere.test/web@sha256:4"}
+	const asked = "elsewhere.test/web@sha256:4"
+	for _, found := range append(theirs, ours...) {
+		r.world.images[asked] = maru.Image{Reference: found} // the engine finds what has the digest
+		r.world.pulls = nil
+		app := plainApp()
+		web := app.Services["web"]
+		web.Image, web.Build, web.Pull = asked, nil, "never"
+		app.Services["web"] = web
+		_, err := r.server.ReleaseCommit(t.Context(), server.Commit{Scope: shop, Origin: maru.Origin{Commit: "c1"}, Folder: t.TempDir(), App: app, By: "ann"}, func(maru.RunLogLine) {})
+		if slices.Contains(theirs, found) {
+			wantKind(t, err, maru.NotFound)
+		} else {
+			wantNil(t, err)
+		}
+	}
+}

@@ -152,6 +152,10 @@ func (w *imageWork) find(ctx context.Context, reference string) (image maru.Imag
 		}
 		if own {
 			image, err = w.deps.Images.Image(ctx, inside)
+			// The engine finds what has the digest under any name, and that may be another app's.
+			if err == nil && strings.HasPrefix(inside, maru.RegistryHost+"/") && strings.Contains(inside, "@") && image.Reference != inside {
+				err = maru.Errorf(maru.NotFound, "image %s is not here", inside)
+			}
 			if maru.KindOf(err) == maru.NotFound {
 				err = maru.WithHint(maru.Errorf(maru.NotFound, "image %s is not in the registry here", reference), "push it first")
 			}
@@ -159,7 +163,23 @@ func (w *imageWork) find(ctx context.Context, reference string) (image maru.Imag
 		}
 	}
 	image, err = w.deps.Images.Image(ctx, reference)
+	if err == nil && !w.owns(image.Reference) {
+		// Its digest is what it was found by. Whoever may have it elsewhere pulls it.
+		return maru.Image{}, false, maru.Errorf(maru.NotFound, "image %s is not here", reference)
+	}
 	return image, false, err
+}
+
+// owns tells whether an image is not another app's: what deploys and jobs built has the name of its app.
+func (w *imageWork) owns(reference string) bool {
+	if own := JobImage(w.scope.Project, w.scope.App); strings.HasPrefix(reference, jobImages) {
+		return strings.HasPrefix(reference, own+"@")
+	}
+	if strings.HasPrefix(reference, builtImages) {
+		parts := strings.Split(strings.TrimPrefix(reference, builtImages), "/")
+		return parts[0] == repositoryPart(w.scope.Project) && strings.HasPrefix(parts[len(parts)-1], repositoryPart(w.scope.App)+"@")
+	}
+	return !strings.HasPrefix(reference, maru.RegistryHost+"/")
 }
 
 // pull gives a service's image from a registry, as its pull policy says.

@@ -19,6 +19,12 @@ import (
 // parallelImages is how many images are pulled or built at once.
 const parallelImages = 4
 
+// What begins the names of images that deploys and jobs build.
+const (
+	builtImages = "maru.internal/"
+	jobImages   = "jobs.maru.internal/"
+)
+
 // buildsKept is how many results of an app's builds are remembered.
 const buildsKept = 200
 
@@ -288,7 +294,12 @@ func (w *imageWork) progress(name, step, state, message string) {
 // image takes the place of another's, and not the service's name: two services that build the same have
 // the same image, whichever was first.
 func imageName(scope maru.Scope) string {
-	return "maru.internal/" + repositoryPart(scope.Project) + "/" + repositoryPart(scope.Environment) + "/" + repositoryPart(scope.App)
+	return builtImages + repositoryPart(scope.Project) + "/" + repositoryPart(scope.Environment) + "/" + repositoryPart(scope.App)
+}
+
+// JobImage is the name of the images that jobs of an app's workflows build.
+func JobImage(project, app string) string {
+	return jobImages + repositoryPart(project) + "/" + repositoryPart(app)
 }
 
 // repositoryPart makes a name fit for an image's: there, separators don't follow each other. Names that

@@ -93,11 +93,22 @@ func (d deployer) Verify(ctx context.Context, check run.Check, tell func(maru.Ru
 	return v.images, err
 }
 
+// Build implements [run.Deployer].
+func (d deployer) Build(ctx context.Context, r maru.Run, folder string, l run.Loaded, tell func(maru.RunLogLine)) error {
+	return d.plane.server.BuildCommit(ctx, commitOf(r, folder, l), tell)
+}
+
 func (d deployer) Release(ctx context.Context, r maru.Run, origin maru.Origin, folder string, l run.Loaded, tell func(maru.RunLogLine)) (int, error) {
-	return d.plane.server.ReleaseCommit(ctx, server.Commit{
-		Scope: r.Scope, Origin: origin, Again: r.Again, Folder: folder, App: l.App, Secrets: l.Secrets, BuildSecrets: l.BuildSecrets, By: r.By, Message: r.Message,
+	c := commitOf(r, folder, l)
+	c.Origin = origin
+	return d.plane.server.ReleaseCommit(ctx, c, tell)
+}
+
+func commitOf(r maru.Run, folder string, l run.Loaded) server.Commit {
+	return server.Commit{
+		Scope: r.Scope, Again: r.Again, Folder: folder, App: l.App, Secrets: l.Secrets, BuildSecrets: l.BuildSecrets, By: r.By, Message: r.Message,
 		Of: entryOf(r), Seed: r.Preview != nil && r.Preview.Clone == "", Images: imagesOf(r),
-	}, tell)
+	}
 }
 
 // entryOf is the environments entry whose values and secrets a run's environment sees beside its own.

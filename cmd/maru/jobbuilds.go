@@ -13,6 +13,7 @@ import (
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/build"
 	"github.com/marucloud/maru/delivery/pipeline/runner"
+	"github.com/marucloud/maru/server"
 )
 
 // jobBuilds builds images for jobs, from contexts that are in a folder meanwhile.
@@ -34,8 +35,9 @@ func (b jobBuilds) Build(ctx context.Context, req runner.BuildRequest, archive i
 	if err := unpack(dir, archive); err != nil {
 		return "", err
 	}
+	project, app, _ := strings.Cut(req.Repository, "/")
 	request := build.Request{
-		Name:    "jobs.maru.internal/image:" + strings.ToLower(rand.Text()[:16]), // each its own: a name that moved on would leave its image to be cleaned up
+		Name:    server.JobImage(project, app) + ":" + strings.ToLower(rand.Text()[:16]), // each its own: a name that moved on would leave its image to be cleaned up
 		Secrets: req.Secrets,
 		Build:   maru.Build{Context: dir, Dockerfile: req.Dockerfile, Target: req.Target, Args: req.Args, Labels: req.Labels, NoCache: req.NoCache, Pull: req.Pull},
 	}

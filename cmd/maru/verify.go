@@ -64,6 +64,7 @@ func (v *verification) run(ctx context.Context) error {
 		if !v.byDefault(ctx, workflow.Folder(github), selection) {
 			return nil
 		}
+		v.check.Build()
 	} else if len(selection.Workflows) == 0 {
 		v.say("no workflow is for a push to %s: nothing is tested before the deploy", v.check.Run.Branch)
 		return nil

@@ -43,6 +43,7 @@ type world struct {
 	removing             func() error
 	serving              Serving
 	verify               func(ctx context.Context, check Check) error
+	build                func(ctx context.Context) error
 	handedOver           map[string]string // images that jobs hand over
 	services             map[string]maru.Service
 	released             maru.App // the last one
@@ -116,6 +117,16 @@ func (w *world) Verify(ctx context.Context, check Check, tell func(maru.RunLogLi
 		return images, verify(ctx, check)
 	}
 	return images, nil
+}
+
+func (w *world) Build(ctx context.Context, _ maru.Run, _ string, _ Loaded, _ func(maru.RunLogLine)) error {
+	w.mu.Lock()
+	build := w.build
+	w.mu.Unlock()
+	if build != nil {
+		return build(ctx)
+	}
+	return nil
 }
 
 func (w *world) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, l Loaded, tell func(maru.RunLogLine)) (int, error) {

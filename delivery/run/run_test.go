@@ -219,6 +219,40 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// TestBuildsAhead: images are made while the tests run; those of tests that succeed are waited for, and others given up.
+func TestBuildsAhead(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		r := begin(t)
+		began, ended := make(chan struct{}), make(chan error, 1)
+		release := make(chan struct{})
+		r.build = func(ctx context.Context) error {
+			close(began)
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			ended <- ctx.Err()
+			return ctx.Err()
+		}
+		r.verify = func(_ context.Context, check Check) error {
+			check.Build()
+			<-began
+			if fails {
+				return errors.New("the tests failed")
+			}
+			close(release)
+			return nil
+		}
+		_, err := r.push("main", "c1")
+		if (err != nil) != fails {
+			t.Errorf("the push: %v", err)
+		}
+		if err := <-ended; (err != nil) != fails {
+			t.Errorf("the build: %v", err)
+		}
+	}
+}
+
 // TestImagesAreHandedOver: what jobs hand over is deployed in the place of what the file builds, also when that waited
 // for approval meanwhile.
 func TestImagesAreHandedOver(t *testing.T) {

@@ -18,13 +18,13 @@ const (
 )
 
 // test runs the workflows of a run's commit; those of a promotion were run where it comes from. Afterwards the run is building, or waits for approval.
-func (r *Runs) test(ctx context.Context, run *maru.Run, folder, ci string, log *logWriter, say func(string, ...any)) error {
+func (r *Runs) test(ctx context.Context, run *maru.Run, folder string, app Loaded, log *logWriter, say func(string, ...any)) error {
 	var images map[string]string
 	if run.From != nil {
 		say("the images are those of rollout %d in %s", run.From.Rollout, run.From.Environment)
 	} else {
 		var err error
-		if images, err = r.verify(ctx, *run, folder, ci, log); err != nil {
+		if images, err = r.verify(ctx, *run, folder, app, log); err != nil {
 			return err
 		}
 	}
@@ -36,7 +36,7 @@ func (r *Runs) test(ctx context.Context, run *maru.Run, folder, ci string, log *
 	return r.enter(ctx, run, next, func(now *maru.Run) { now.Tested, now.Images = time.Now().UTC(), images })
 }
 
-func (r *Runs) verify(ctx context.Context, run maru.Run, folder, ci string, log *logWriter) (images map[string]string, err error) {
+func (r *Runs) verify(ctx context.Context, run maru.Run, folder string, app Loaded, log *logWriter) (images map[string]string, err error) {
 	id := maru.RepositoryID{Project: run.Scope.Project, App: run.Scope.App}
 	standard, err := r.repositories.Default(id)
 	if err != nil {
@@ -52,11 +52,22 @@ func (r *Runs) verify(ctx context.Context, run maru.Run, folder, ci string, log 
 	}
 	tests = tests.of(run.Number)
 	keeping := &keeper{Runs: r, run: run, tests: tests}
-	return r.deployer.Verify(ctx, Check{
-		Run: run, Folder: folder, CI: ci, DefaultBranch: standard, Protected: plan.Protected(run.Branch, standard, known.Environments, known.Protected), Tests: tests,
+	building, stop := context.WithCancel(ctx)
+	defer stop()
+	var builds sync.WaitGroup
+	defer builds.Wait()
+	images, err = r.deployer.Verify(ctx, Check{
+		Run: run, Folder: folder, CI: app.CI, DefaultBranch: standard, Protected: plan.Protected(run.Branch, standard, known.Environments, known.Protected), Tests: tests,
 		Ended:        func(workflow, job string, result JobResult) { keeping.keep(ctx, workflow, job, result) },
 		Supersedable: func() { r.supersedable(ctx, run) },
+		Build: func() {
+			builds.Go(func() { _ = r.deployer.Build(building, run, folder, app, log.add) }) // what fails is done again, and said, when it is released
+		},
 	}, log.add)
+	if err != nil {
+		stop()
+	}
+	return images, err
 }
 
 // of gives the tests of a run of which nothing may be known yet.

@@ -56,6 +56,10 @@ func (loops) Verify(context.Context, Check, func(maru.RunLogLine)) (map[string]s
 	return nil, nil
 }
 
+func (loops) Build(context.Context, maru.Run, string, Loaded, func(maru.RunLogLine)) error {
+	return nil
+}
+
 func (l loops) Release(ctx context.Context, run maru.Run, origin maru.Origin, _ string, app Loaded, _ func(maru.RunLogLine)) (int, error) {
 	image := app.App.Services["web"].Image
 	r, changed, err := l.Deploy(ctx, maru.Deployment{

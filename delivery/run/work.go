@@ -111,7 +111,7 @@ func (r *Runs) build(ctx context.Context, run *maru.Run, log *logWriter, say fun
 		say("warning: %s", warning)
 	}
 	if run.Tested.IsZero() {
-		if err := r.test(ctx, run, checkout.Dir, loaded.CI, log, say); err != nil {
+		if err := r.test(ctx, run, checkout.Dir, loaded, log, say); err != nil {
 			return 0, err
 		}
 	}

@@ -104,7 +104,7 @@ func (s *stdinSender) allow(payload []byte) {
 
 // run sends all of the input and that it has ended, until ctx ends.
 func (s *stdinSender) run(ctx context.Context, stdin io.Reader) {
-	window, buffer := stdinWindow, make([]byte, 32<<10)
+	window, buffer := stdinWindow, make([]byte, maxFrame)
 	for {
 		for window == 0 {
 			select {

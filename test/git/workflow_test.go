@@ -229,7 +229,7 @@ ls /dev/vda /dev/sda /dev/mem /dev/kmsg 2>/dev/null && bad see devices
 (echo 1 > /proc/sysrq-trigger) 2>/dev/null && bad press keys
 ls /maru/workspace/other /tmp/other ~/other 2>/dev/null && bad see the files of the other job
 echo "TOKEN [${GITHUB_TOKEN}] [${{ secrets.GITHUB_TOKEN }}] [${{ secrets.KEY }}]"
-env | grep -i -E 'maru_|socket' && bad see the platform in the environment
+env | grep -v '^MARU_IMAGES=' | grep -i -E 'maru_|socket' && bad see the platform in the environment
 echo tried
 `
 	c.Do(t, "secret", "set", "--ci", "KEY", "--app", "shop", "--env", "preview-try", "--from", marker)
@@ -386,7 +386,7 @@ jobs:
       - uses: ./.maru/actions/tool
         id: tool
       - run: echo "the tool says ${{ steps.tool.outputs.said }}, and $(cat left)"
-      - run: echo "web=jobs.maru.internal/image@${{ steps.build.outputs.digest }}" >> "$MARU_IMAGES"
+      - run: echo "web=jobs.maru.internal/${{ github.repository }}@${{ steps.build.outputs.digest }}" >> "$MARU_IMAGES"
 `)
 	binary, err := c.Build(t.Context(), "test/git/tool")
 	if err != nil {
@@ -408,7 +408,7 @@ jobs:
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	shows(t, out, "the tool says tea in /maru/workspace with Dockerfile, and it was here", "web: the image is jobs.maru.internal/image@sha256:", "rollout 1 is serving")
+	shows(t, out, "the tool says tea in /maru/workspace with Dockerfile, and it was here", "web: the image is jobs.maru.internal/default/shop@sha256:", "rollout 1 is serving")
 	if strings.Contains(out, "web: build") {
 		t.Errorf("the app was built:\n%s", out)
 	}

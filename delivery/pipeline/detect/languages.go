@@ -19,7 +19,7 @@ func goModule(tree fs.FS, dir string, names []string) *found {
 		tests: anyFile(tree, dir, func(file string) bool { return strings.HasSuffix(file, "_test.go") }),
 		image: tag("golang", version(goVersion, read(tree, dir, "go.mod")), "latest"),
 		cache: "~/go/pkg/mod\n~/.cache/go-build", locks: "'**/go.sum'",
-		run: []string{"GOMODCACHE=~/go/pkg/mod go build ./...", "GOMODCACHE=~/go/pkg/mod go vet ./...", "GOMODCACHE=~/go/pkg/mod go test ./..."},
+		run: []string{"export GOMODCACHE=~/go/pkg/mod; go vet ./... && go test -vet=off ./..."}, // to vet it all of it is compiled
 	}
 }
 

@@ -113,6 +113,7 @@ func (s *stepRun) build(ctx context.Context, folder string, req BuildRequest) (r
 	if s.job.Builder == nil {
 		return "", maru.WithHint(maru.Errorf(maru.Unsupported, "no images are built here"), "name an image that is in a registry")
 	}
+	req.Repository = expr.String(s.job.github.Get("repository"))
 	reader, writer := io.Pipe()
 	packed := make(chan struct{})
 	go func() {

@@ -76,6 +76,7 @@ type Builder interface {
 
 // BuildRequest says how an image is built.
 type BuildRequest struct {
+	Repository string // whose job it is: OWNER/NAME
 	Dockerfile string // in the context
 	Target     string
 	Args       map[string]string

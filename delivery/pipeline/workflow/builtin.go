@@ -128,7 +128,7 @@ var builtins = []Builtin{
 		},
 	},
 	{
-		Name: "docker/build-push-action", Means: "Builds an image of a folder of the workspace, by Maru's builder: no Docker is needed in the job. It is here, as jobs.maru.internal/image by its digest.",
+		Name: "docker/build-push-action", Means: "Builds an image of a folder of the workspace, by Maru's builder: no Docker is needed in the job. It is here, as jobs.maru.internal/PROJECT/APP by its digest.",
 		Outputs: []string{"digest", "imageid", "metadata"},
 		Inputs: slices.Concat([]BuiltinInput{
 			input("context", ".", "The folder of the workspace."),
@@ -139,7 +139,7 @@ var builtins = []Builtin{
 			input("secrets", "", "ID=VALUE, one a line."),
 			input("no-cache", "false", "Every step is done again."),
 			input("pull", "false", "Base images are asked for anew."),
-			only("push", "false", "Jobs push to no registry.", "hand the image over: echo \"web=jobs.maru.internal/image@${{ steps.ID.outputs.digest }}\" >> \"$MARU_IMAGES\"", "false"),
+			only("push", "false", "Jobs push to no registry.", "hand the image over: echo \"web=jobs.maru.internal/${{ github.repository }}@${{ steps.ID.outputs.digest }}\" >> \"$MARU_IMAGES\"", "false"),
 			{Name: "outputs", Means: "The image goes nowhere but to the image store.", Instead: "leave outputs out", Only: []string{""}},
 			{Name: "platforms", Means: "Images are for this machine.", Instead: "leave platforms out", Only: []string{"", "linux/" + runtime.GOARCH}},
 			{Name: "secret-files", Means: "Secrets are values.", Instead: "write secrets", Only: []string{""}},
