@@ -35,7 +35,7 @@ func site(version, bad, rollout string) string {
 	return strings.NewReplacer("VALUE", version, "BAD", bad, "ROLLOUT", rollout).Replace(gradual)
 }
 
-// users send 200 requests a second to a host.
+// users send requests to a host, so many a second.
 type users struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -50,14 +50,14 @@ type answer struct {
 	reason  string
 }
 
-func startUsers(t *testing.T, m *machine, host string) *users {
+func startUsers(t *testing.T, m *machine, host string, rate int) *users {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	u := &users{cancel: cancel}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
 	u.running.Go(func() {
-		tick := time.NewTicker(5 * time.Millisecond)
+		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
 		for {
 			select {
@@ -146,7 +146,7 @@ func TestWorseCanaryIsTakenBack(t *testing.T) {
 	m := start(t)
 	m.LoadImage(t)
 	m.deploy(t, site("good", "0", errorsOnly))
-	u := startUsers(t, m, "site.localhost")
+	u := startUsers(t, m, "site.localhost", 200)
 	var failed []int
 	var took []time.Duration
 	for i := range rounds {
@@ -190,7 +190,7 @@ func TestSlowCanaryIsTakenBack(t *testing.T) {
 	m := start(t)
 	m.LoadImage(t)
 	m.deploy(t, slow("good", "5ms"))
-	u := startUsers(t, m, "site.localhost")
+	u := startUsers(t, m, "site.localhost", 200)
 	var took []time.Duration
 	for i := range rounds {
 		began, version := time.Now(), "slow"+strconv.Itoa(i)
@@ -227,7 +227,7 @@ func TestColdInstancesAreComparedWithColdOnes(t *testing.T) {
 	m := start(t)
 	m.LoadImage(t)
 	m.deploy(t, cold("one", ""))
-	u := startUsers(t, m, "site.localhost")
+	u := startUsers(t, m, "site.localhost", 200)
 	began := time.Now()
 	eventually(t, "what serves is warm", func() bool { return reached(u.answers(began), "one") > 3500 })
 	out, told, code := m.try(t, "deploy", "-f", writeCompose(t, cold("two", "")))
@@ -289,7 +289,7 @@ func TestGoodCanaryIsPromoted(t *testing.T) {
 	m := start(t)
 	m.LoadImage(t)
 	m.deploy(t, site("one", "0", quick))
-	u := startUsers(t, m, "site.localhost")
+	u := startUsers(t, m, "site.localhost", 500)
 	began := time.Now()
 	out, told, code := m.try(t, "deploy", "-f", writeCompose(t, site("two", "0", quick)))
 	if code != 0 {
@@ -321,7 +321,7 @@ func TestUsersSeeNothingOfWhatNeverServes(t *testing.T) {
 	m := start(t)
 	m.LoadImage(t)
 	m.deploy(t, site("one", "0", "canary"))
-	u := startUsers(t, m, "site.localhost")
+	u := startUsers(t, m, "site.localhost", 200)
 	for name, compose := range map[string]string{
 		"never ready":  strings.Replace(site("two", "0", "{strategy: canary, deadline: 2s}"), "environment: {", "environment: {READY_AFTER: never, ", 1),
 		"crashes":      strings.Replace(site("two", "0", "canary"), "environment: {", `environment: {EXIT: "7", `, 1),
@@ -346,7 +346,7 @@ func TestBlueGreenAndBack(t *testing.T) {
 	m := start(t)
 	m.LoadImage(t)
 	m.deploy(t, site("blue", "0", "blue-green"))
-	u := startUsers(t, m, "site.localhost")
+	u := startUsers(t, m, "site.localhost", 500)
 	began := time.Now()
 	m.deploy(t, site("green", "0", "blue-green"))
 	switched := time.Now()
@@ -380,7 +380,7 @@ func TestRolloutOutlivesTheServer(t *testing.T) {
 	m.LoadImage(t)
 	const steps = `{strategy: canary, steps: [{weight: 50%, pause: true}], judge: false}`
 	m.deploy(t, site("one", "0", steps))
-	u := startUsers(t, m, "site.localhost")
+	u := startUsers(t, m, "site.localhost", 200)
 	began := time.Now()
 	m.deploy(t, site("two", "0", steps), "--detach")
 	shared := func(since time.Time) func() bool {
