@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // parallel is how many connections are worked with at once.
@@ -43,11 +44,16 @@ func measure(args []string) (int64, error) {
 		return 0, err
 	}
 	conns := make([]net.Conn, count)
+	var quiet quiet
 	err = each(conns, func(i int) (err error) {
 		if conns[i], err = net.Dial("tcp", address); err != nil {
 			return err
 		}
-		return ask(conns[i], host)
+		if err := ask(conns[i], host); err != nil {
+			return err
+		}
+		quiet.add(conns[i])
+		return quiet.refresh(host)
 	})
 	if err != nil {
 		return 0, err
@@ -57,6 +63,47 @@ func measure(args []string) (int64, error) {
 		return 0, err
 	}
 	return (after - before) / int64(count), each(conns, func(i int) error { return ask(conns[i], host) })
+}
+
+// longest is how long a connection has nothing to do while others are opened: the proxy closes one after 3 minutes.
+const longest = time.Minute
+
+// quiet are connections that have an answer, the one that is quiet for longest first.
+type quiet struct {
+	mu    sync.Mutex
+	conns []net.Conn
+	since []time.Time
+}
+
+func (q *quiet) add(c net.Conn) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.conns, q.since = append(q.conns, c), append(q.since, time.Now())
+}
+
+// refresh has another answer by those that are quiet for too long.
+func (q *quiet) refresh(host string) error {
+	for {
+		c := q.take()
+		if c == nil {
+			return nil
+		}
+		if err := ask(c, host); err != nil {
+			return err
+		}
+		q.add(c)
+	}
+}
+
+func (q *quiet) take() net.Conn {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.conns) == 0 || time.Since(q.since[0]) < longest {
+		return nil
+	}
+	c := q.conns[0]
+	q.conns, q.since = q.conns[1:], q.since[1:]
+	return c
 }
 
 // each does something for each connection, some at once, until one fails.
