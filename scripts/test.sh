@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs every test: packages that are light to compile with the race detector; then, two at a time
-# and without it, those that carry containerd or BuildKit, run real containers, or want the machine for
-# themselves. Extra arguments go to go test. "make check" has vetted them. Results of before count as long
+# and without it, those that carry containerd or BuildKit, run real containers, or want much of the machine; then the
+# one that measures under load, by itself. Extra arguments go to go test. "make check" has vetted them. Results of before count as long
 # as neither the code nor the files that a test looked at have changed, bin/maru among them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export GOFLAGS="-trimpath -buildvcs=false"
 
+quiet=github.com/marucloud/maru/test/load # its times are those of a machine with nothing else to do
 alone='/test/|/internal/supervisor$'
 heavy='github.com/containerd/containerd/v2/client|github.com/containerd/containerd/v2/cmd/containerd/server|github.com/moby/buildkit/client'
 kinds=$(go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}}{{end}}' ./... |
@@ -14,7 +15,7 @@ kinds=$(go list -test -f '{{if .ForTest}}{{.ForTest}} {{join .Deps " "}}{{end}}'
 		{kind = $1 ~ alone || $0 ~ heavy ? 2 : 1; if (kind > kinds[$1]) kinds[$1] = kind}
 		END {for (p in kinds) print kinds[p], p}' | sort)
 light=$(sed -n 's/^1 //p' <<<"$kinds")
-heavy=$(sed -n 's/^2 //p' <<<"$kinds" | sort -r) # the longest don't come last, alone
+heavy=$(sed -n 's/^2 //p' <<<"$kinds" | grep -v "$quiet" | sort -r) # the longest don't come last, alone
 [ -n "$light" ] && [ -n "$heavy" ] || { echo "test.sh: found no packages to test" >&2; exit 1; }
 
 work=$(mktemp -d)
@@ -25,6 +26,7 @@ CGO_ENABLED=0 go build -o "$work/report" ./scripts/testreport
 	CGO_ENABLED=1 go test -json -vet=off -race -timeout 15m "$@" $light || true
 	# shellcheck disable=SC2086
 	CGO_ENABLED=0 go test -json -vet=off -p 2 -timeout 30m "$@" $heavy || true
+	CGO_ENABLED=0 go test -json -vet=off -timeout 30m "$@" "$quiet" || true
 } 2>&1 | "$work/report" -failed "$work/failed" && exit 0
 
 # On a small, shared machine a time-out may say more of the machine than of the code: what failed is
