@@ -75,7 +75,8 @@ type Check struct {
 
 	// Ended is told when a job succeeded, with its workflow's path and its ID. It may be called by several goroutines.
 	Ended func(workflow, job string, result JobResult)
-	// Build makes the app's images meanwhile. It is called once it is known that no job can hand one over.
+	// Build makes the app's images meanwhile. It is called at most once, when it is known that no job can hand one
+	// over, and does not wait.
 	Build func()
 	// Supersedable is told once it is known that a newer push to the branch may end the check.
 	Supersedable func()
@@ -102,7 +103,7 @@ type Deployer interface {
 	// Verify runs the workflows of the commit that a push to the run's branch starts; why the commit is not to be
 	// deployed is its error. It gives the images that its jobs handed over, by service: NAME@sha256:…
 	Verify(ctx context.Context, check Check, tell func(maru.RunLogLine)) (images map[string]string, err error)
-	// Build makes the app's images, so that Release has them. That it fails says nothing.
+	// Build makes the app's images, so that Release has them. An error says nothing of the commit: Release tries again.
 	Build(ctx context.Context, run maru.Run, folder string, app Loaded, tell func(maru.RunLogLine)) error
 	// Release makes the app's images, and then releases and a rollout in one durable step; 0: nothing changed.
 	// While a rollout to the same state is under way it is that one.

@@ -195,7 +195,11 @@ func List(ctx context.Context, c Container, dir string) ([]string, error) {
 	return names, nil
 }
 
-// run runs a script of sh with arguments.
+// Run runs a script of sh with arguments and without input; it is Invalid when that does not exit with 0.
+func Run(ctx context.Context, c Container, script string, args ...string) error {
+	return run(ctx, c, script, args, nil, io.Discard)
+}
+
 func run(ctx context.Context, c Container, script string, args []string, stdin io.Reader, stdout io.Writer) error {
 	var complaint strings.Builder
 	cmd := maru.ExecCommand{Args: append([]string{"sh", "-c", script, "sh"}, args...), Dir: "/"}

@@ -58,22 +58,37 @@ func (s *stepRun) composite(ctx context.Context, a *workflow.Action, inputs *exp
 	return nil
 }
 
-// javaScript runs a JavaScript action, and leaves its end for that of the job.
+// javaScript runs a JavaScript action.
 func (s *stepRun) javaScript(ctx context.Context, a *workflow.Action, inputs *expr.Object) error {
 	if !s.job.c.Tools().Programs["node"] {
 		return maru.WithHint(maru.Errorf(maru.Invalid, "%s is written in JavaScript, and the job's image has no node", s.def.Uses), "name an image that has it in the job's container, such as node:22")
 	}
-	folder := s.job.folder(a.Folder)
-	env := map[string]string{"GITHUB_ACTION_PATH": folder}
+	folder, env := s.job.folder(a.Folder), inputVariables(inputs)
+	env["GITHUB_ACTION_PATH"] = folder
+	return s.whole(ctx, a, a.Main, func(ctx context.Context, s *stepRun, file string) error {
+		s.addState(env)
+		return s.exec(ctx, []string{"node", path.Join(folder, file)}, s.job.c.Paths().Workspace, env, nil)
+	})
+}
+
+// inputVariables are the environment variables that an action finds its inputs in.
+func inputVariables(inputs *expr.Object) map[string]string {
+	env := map[string]string{}
 	for _, name := range inputs.Keys() {
 		env["INPUT_"+strings.ToUpper(strings.ReplaceAll(name, " ", "_"))] = expr.String(inputs.Get(name))
 	}
-	run := func(ctx context.Context, s *stepRun, file string) error {
-		for _, name := range s.state.names {
-			env["STATE_"+name] = s.state.values[name]
-		}
-		return s.exec(ctx, []string{"node", path.Join(folder, file)}, s.job.c.Paths().Workspace, env, nil)
+	return env
+}
+
+// addState adds what earlier parts of the action left for this one.
+func (s *stepRun) addState(env map[string]string) {
+	for _, name := range s.state.names {
+		env["STATE_"+name] = s.state.values[name]
 	}
+}
+
+// whole runs the parts of an action: what comes before, its main part, and at the end of the job what comes after.
+func (s *stepRun) whole(ctx context.Context, a *workflow.Action, main string, run func(ctx context.Context, s *stepRun, part string) error) error {
 	if a.Post != "" {
 		s.job.posts = append(s.job.posts, post{name: "Post " + s.def.Uses, step: s.def, when: a.PostIf, in: s.frame, do: func(ctx context.Context, after *stepRun) error {
 			after.state = s.state
@@ -91,7 +106,7 @@ func (s *stepRun) javaScript(ctx context.Context, a *workflow.Action, inputs *ex
 			}
 		}
 	}
-	return run(ctx, s, a.Main)
+	return run(ctx, s, main)
 }
 
 // post does what an action left for the end.

@@ -29,18 +29,8 @@ func (s *stepRun) checkout(ctx context.Context, with map[string]string) error {
 	if dir != "" && !filepathLocal(path.Clean(dir)) {
 		return maru.Errorf(maru.Invalid, "the path %q leads out of the workspace", dir)
 	}
-	reader, writer := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := s.job.task.Source.Archive(ctx, writer)
-		_ = writer.CloseWithError(err)
-		done <- err
-	}()
-	err := machine.CopyIn(ctx, s.job.c, s.job.folder(dir), reader)
-	_ = reader.CloseWithError(io.ErrClosedPipe)
-	if sent := <-done; sent != nil && !errors.Is(sent, io.ErrClosedPipe) {
-		err = sent
-	}
+	err := piped(func(w io.Writer) error { return s.job.task.Source.Archive(ctx, w) },
+		func(r io.Reader) error { return machine.CopyIn(ctx, s.job.c, s.job.folder(dir), r) })
 	if err != nil {
 		return fmt.Errorf("check out: %w", err)
 	}
@@ -78,18 +68,12 @@ func (s *stepRun) upload(ctx context.Context, with map[string]string) error {
 		}
 		return nil
 	}
-	reader, writer := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := machine.CopyOut(ctx, s.job.c, root, names, writer)
-		_ = writer.CloseWithError(err)
-		done <- err
-	}()
-	size, digest, err := s.job.Artifacts.Put(ctx, s.job.task.Run, name, with["overwrite"] == "true", reader)
-	_ = reader.CloseWithError(io.ErrClosedPipe)
-	if sent := <-done; sent != nil && !errors.Is(sent, io.ErrClosedPipe) {
-		err = sent
-	}
+	var size int64
+	var digest string
+	err = piped(func(w io.Writer) error { return machine.CopyOut(ctx, s.job.c, root, names, w) }, func(r io.Reader) (err error) {
+		size, digest, err = s.job.Artifacts.Put(ctx, s.job.task.Run, name, with["overwrite"] == "true", r)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("artifact %s: %w", name, err)
 	}

@@ -102,18 +102,10 @@ func (s *stepRun) cacheSave(ctx context.Context, with map[string]string) error {
 		s.job.annotate(maru.RunEvent{Step: s.number, Level: "warning", Text: "there is nothing to keep at " + strings.Join(nonEmpty(with["path"]), ", ")})
 		return nil
 	}
-	reader, writer := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := machine.CopyOut(ctx, s.job.c, "/", names, writer)
-		_ = writer.CloseWithError(err)
-		done <- err
-	}()
-	err = s.job.Cache.Save(ctx, s.job.task.CacheScope, with["key"], cacheVersion(with["path"]), reader)
-	_ = reader.CloseWithError(io.ErrClosedPipe)
-	if sent := <-done; sent != nil && !errors.Is(sent, io.ErrClosedPipe) {
-		err = sent
-	}
+	err = piped(func(w io.Writer) error { return machine.CopyOut(ctx, s.job.c, "/", names, w) },
+		func(r io.Reader) error {
+			return s.job.Cache.Save(ctx, s.job.task.CacheScope, with["key"], cacheVersion(with["path"]), r)
+		})
 	switch maru.KindOf(err) {
 	case "":
 		s.say("kept under the key " + with["key"])

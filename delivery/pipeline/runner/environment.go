@@ -204,21 +204,11 @@ func (j *job) eachFile(ctx context.Context, dir string, names []string, max int6
 
 // eachPacked gives the regular files of a tar stream of up to max bytes.
 func eachPacked(pack func(io.Writer) error, max int64, take func(*tar.Header, io.Reader) error) error {
-	reader, writer := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := pack(writer)
-		_ = writer.CloseWithError(err)
-		done <- err
-	}()
-	limited := machine.Limited(reader, max)
-	archive := tar.NewReader(limited)
-	err := func() error {
-		for {
+	return piped(pack, func(r io.Reader) error {
+		for archive := tar.NewReader(machine.Limited(r, max)); ; {
 			h, err := archive.Next()
 			if errors.Is(err, io.EOF) {
-				_, err = io.Copy(io.Discard, limited)
-				return err
+				return nil
 			} else if err != nil {
 				return err
 			}
@@ -228,10 +218,31 @@ func eachPacked(pack func(io.Writer) error, max int64, take func(*tar.Header, io
 				}
 			}
 		}
+	})
+}
+
+// maxPadding is how much may come behind the end of a tar stream, in bytes.
+const maxPadding = 1 << 20
+
+// piped has one function read what another writes. The error is the reader's, which knows that of the writer, or else
+// the writer's.
+func piped(write func(io.Writer) error, read func(io.Reader) error) error {
+	reader, writer := io.Pipe()
+	wrote := make(chan error, 1)
+	go func() {
+		err := write(writer)
+		_ = writer.CloseWithError(err)
+		wrote <- err
 	}()
-	_ = reader.CloseWithError(errors.Join(err, io.ErrClosedPipe))
-	if copied := <-done; err == nil {
-		err = copied
+	err := read(reader)
+	if err == nil {
+		if _, err = io.CopyN(io.Discard, reader, maxPadding); errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	_ = reader.CloseWithError(io.ErrClosedPipe)
+	if wrong := <-wrote; err == nil && !errors.Is(wrong, io.ErrClosedPipe) {
+		err = wrong
 	}
 	return err
 }

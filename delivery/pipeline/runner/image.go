@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"strings"
 	"time"
@@ -30,44 +29,24 @@ func (s *stepRun) image(ctx context.Context, a *workflow.Action, inputs *expr.Ob
 	if err != nil {
 		return err
 	}
-	if a.Post != "" {
-		s.job.posts = append(s.job.posts, post{name: "Post " + s.def.Uses, step: s.def, when: a.PostIf, in: s.frame, do: func(ctx context.Context, after *stepRun) error {
-			after.state = s.state
-			return run(ctx, after, a.Post)
-		}})
-	}
-	if a.Pre != "" {
-		holds, err := a.PreIf.Holds(s.expressions())
-		if err != nil {
-			return err
-		}
-		if holds {
-			if err := run(ctx, s, a.Pre); err != nil {
-				return err
-			}
-		}
-	}
 	main := a.Main
 	if own, ok := with.values["entrypoint"]; ok {
 		main = own
 	}
-	return run(ctx, s, main)
+	return s.whole(ctx, a, main, run)
 }
 
 // imageRun gives what runs the action's image by one of its entry points.
 func (s *stepRun) imageRun(a *workflow.Action, inputs *expr.Object, with variables) (func(ctx context.Context, s *stepRun, entrypoint string) error, error) {
 	expressions := s.expressions()
 	expressions.Contexts.Set("inputs", inputs)
-	env := map[string]string{}
+	env := inputVariables(inputs)
 	var own variables
 	if err := own.add(a.Env, expressions); err != nil {
 		return nil, err
 	}
 	for _, name := range own.names {
 		env[name] = own.values[name]
-	}
-	for _, name := range inputs.Keys() {
-		env["INPUT_"+strings.ToUpper(strings.ReplaceAll(name, " ", "_"))] = expr.String(inputs.Get(name))
 	}
 	var args []string
 	for _, text := range a.Args {
@@ -93,9 +72,7 @@ func (s *stepRun) imageRun(a *workflow.Action, inputs *expr.Object, with variabl
 			}
 			image.Reference = reference
 		}
-		for _, name := range s.state.names {
-			env["STATE_"+name] = s.state.values[name]
-		}
+		s.addState(env)
 		return s.runImage(ctx, image, entrypoint, args, env)
 	}, nil
 }
@@ -114,15 +91,10 @@ func (s *stepRun) build(ctx context.Context, folder string, req BuildRequest) (r
 		return "", maru.WithHint(maru.Errorf(maru.Unsupported, "no images are built here"), "name an image that is in a registry")
 	}
 	req.Repository = expr.String(s.job.github.Get("repository"))
-	reader, writer := io.Pipe()
-	packed := make(chan struct{})
-	go func() {
-		defer close(packed)
-		_ = writer.CloseWithError(machine.CopyOut(ctx, s.job.c, folder, []string{"."}, writer))
-	}()
-	reference, err = s.job.Builder.Build(ctx, req, machine.Limited(reader, maxWorkspace), s.say)
-	_ = reader.CloseWithError(io.ErrClosedPipe)
-	<-packed
+	err = piped(func(w io.Writer) error { return machine.CopyOut(ctx, s.job.c, folder, []string{"."}, w) }, func(r io.Reader) (err error) {
+		reference, err = s.job.Builder.Build(ctx, req, machine.Limited(r, maxWorkspace), s.say)
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", req.Dockerfile, err)
 	}
@@ -183,70 +155,29 @@ func (c inAction) pack(ctx context.Context, dir string, w io.Writer) error {
 
 // takeWorkspace brings the job's workspace there.
 func (c inAction) takeWorkspace(ctx context.Context, job machine.Container) error {
-	reader, writer := io.Pipe()
-	packed := make(chan struct{})
-	go func() {
-		defer close(packed)
-		_ = writer.CloseWithError(machine.CopyOut(ctx, job, c.paths.Workspace, []string{"."}, writer))
-	}()
 	link := tar.Header{Typeflag: tar.TypeSymlink, Name: hubWorkspace, Linkname: c.paths.Workspace}
-	err := c.copyIn(ctx, machine.Limited(reader, maxWorkspace), c.paths.Workspace, link)
-	_ = reader.CloseWithError(io.ErrClosedPipe)
-	<-packed
-	return err
+	return piped(func(w io.Writer) error { return machine.CopyOut(ctx, job, c.paths.Workspace, []string{"."}, w) },
+		func(r io.Reader) error {
+			return c.copyIn(ctx, machine.Limited(r, maxWorkspace), c.paths.Workspace, link)
+		})
 }
 
-// giveWorkspace has the job's workspace be as it is there. It is kept in a file until all of it came.
+// giveWorkspace has the job's workspace be as it is there. All of it comes before anything of the job's goes.
 func (c inAction) giveWorkspace(ctx context.Context, job machine.Container) error {
-	file, err := os.CreateTemp("", "maru-workspace-*")
-	if err != nil {
-		return err
+	coming := path.Join(c.paths.Temp, "workspace")
+	err := piped(func(w io.Writer) error { return c.CopyOut(ctx, c.paths.Workspace, w) },
+		func(r io.Reader) error { return machine.CopyIn(ctx, job, coming, machine.Limited(r, maxWorkspace)) })
+	script := `rm -rf -- "$2"`
+	if err == nil {
+		script = `cd -- "$1" && find . ! -name . -prune -exec rm -rf {} + &&
+cd -- "$2" && find . ! -name . -prune -exec sh -c 'to=$1; shift; exec mv -- "$@" "$to"' sh "$1" {} + && cd / && rmdir -- "$2"`
 	}
-	defer os.Remove(file.Name())
-	defer file.Close()
-	if err := c.CopyOut(ctx, c.paths.Workspace, &boundedWriter{file, maxWorkspace}); err != nil {
-		return err
-	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	script := `cd -- "$1" && find . ! -name . -prune -exec rm -rf {} + && exec tar -x -f -`
-	var complaint strings.Builder
-	code, err := job.Exec(ctx, maru.ExecCommand{Args: []string{"sh", "-c", script, "sh", c.paths.Workspace}, Dir: "/"}, file, io.Discard, &complaint)
-	if err == nil && code != 0 {
-		err = maru.Errorf(maru.Unavailable, "exit code %d: %s", code, strings.TrimSpace(complaint.String()))
-	}
-	return err
-}
-
-// boundedWriter fails past a number of bytes.
-type boundedWriter struct {
-	io.Writer
-	left int64
-}
-
-func (b *boundedWriter) Write(p []byte) (int, error) {
-	if b.left -= int64(len(p)); b.left < 0 {
-		return 0, machine.ErrTooLarge
-	}
-	return b.Writer.Write(p)
+	return errors.Join(err, machine.Run(ctx, job, script, c.paths.Workspace, coming))
 }
 
 // copyIn unpacks a tar stream in a folder, after further entries.
 func (c inAction) copyIn(ctx context.Context, archive io.Reader, folder string, before ...tar.Header) error {
-	reader, writer := io.Pipe()
-	moved := make(chan error, 1)
-	go func() {
-		err := move(writer, archive, folder, before)
-		_ = writer.CloseWithError(err)
-		moved <- err
-	}()
-	err := c.CopyIn(ctx, reader)
-	_ = reader.CloseWithError(io.ErrClosedPipe)
-	if cut := <-moved; err == nil {
-		err = cut
-	}
-	return err
+	return piped(func(w io.Writer) error { return move(w, archive, folder, before) }, func(r io.Reader) error { return c.CopyIn(ctx, r) })
 }
 
 // move writes a tar stream again with its names below a folder, and further entries before. What is no file, folder or

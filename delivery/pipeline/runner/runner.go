@@ -68,9 +68,10 @@ type Artifacts interface {
 	List(ctx context.Context, run string) ([]string, error)
 }
 
-// Builder builds images for jobs.
+// Builder builds images for jobs. It is safe for concurrent use.
 type Builder interface {
-	// Build makes an image of a context, a tar stream, and gives its reference by digest. Invalid: a step failed.
+	// Build makes an image of a context, a tar stream, and gives its reference by digest. Progress is called from one
+	// goroutine at a time. Errors: Invalid when a step failed or the stream is none, Unavailable.
 	Build(ctx context.Context, req BuildRequest, context io.Reader, progress func(line string)) (reference string, err error)
 }
 
