@@ -175,8 +175,8 @@ func (w *imageWork) owns(reference string) bool {
 	if own := JobImage(w.scope.Project, w.scope.App); strings.HasPrefix(reference, jobImages) {
 		return strings.HasPrefix(reference, own+"@")
 	}
-	if strings.HasPrefix(reference, builtImages) {
-		parts := strings.Split(strings.TrimPrefix(reference, builtImages), "/")
+	if strings.HasPrefix(reference, BuiltImages) {
+		parts := strings.Split(strings.TrimPrefix(reference, BuiltImages), "/")
 		return parts[0] == repositoryPart(w.scope.Project) && strings.HasPrefix(parts[len(parts)-1], repositoryPart(w.scope.App)+"@")
 	}
 	return !strings.HasPrefix(reference, maru.RegistryHost+"/")

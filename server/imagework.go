@@ -21,7 +21,7 @@ const parallelImages = 4
 
 // What begins the names of images that deploys and jobs build.
 const (
-	builtImages = "maru.internal/"
+	BuiltImages = "maru.internal/"
 	jobImages   = "jobs.maru.internal/"
 )
 
@@ -294,7 +294,7 @@ func (w *imageWork) progress(name, step, state, message string) {
 // image takes the place of another's, and not the service's name: two services that build the same have
 // the same image, whichever was first.
 func imageName(scope maru.Scope) string {
-	return builtImages + repositoryPart(scope.Project) + "/" + repositoryPart(scope.Environment) + "/" + repositoryPart(scope.App)
+	return BuiltImages + repositoryPart(scope.Project) + "/" + repositoryPart(scope.Environment) + "/" + repositoryPart(scope.App)
 }
 
 // JobImage is the name of the images that jobs of an app's workflows build.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/marucloud/maru"
 	"github.com/marucloud/maru/delivery/build"
-	"github.com/marucloud/maru/engine/remote"
 	"github.com/marucloud/maru/internal/backup"
 	"github.com/marucloud/maru/internal/supervisor"
 	"github.com/marucloud/maru/server"
@@ -109,13 +108,24 @@ func (b backups) Restore(ctx context.Context, r io.Reader, passphrase string) (s
 	return server.Restored(restored), err
 }
 
-// jobImages keeps the engine's own names for what people pushed from jobs: by its address the registry asks whose
-// the job is.
-type jobImages struct{ *remote.Client }
+// jobImages keeps what people pushed and what deploys built from jobs: by its address the registry asks whose the job is.
+type jobImages struct{ imageStore }
+
+type imageStore interface{ maru.Images }
 
 func (j jobImages) Image(ctx context.Context, reference string) (maru.Image, error) {
-	if strings.HasPrefix(reference, maru.RegistryHost+"/") {
-		return maru.Image{}, maru.WithHint(maru.Errorf(maru.Denied, "image %s is the registry's", reference), "name it by the registry's address, with credentials")
+	if inStore(reference) {
+		return maru.Image{}, maru.WithHint(maru.Errorf(maru.Denied, "image %s is an app's", reference), "push it, and name it by the registry's address, with credentials")
 	}
-	return j.Client.Image(ctx, reference)
+	image, err := j.imageStore.Image(ctx, reference)
+	if err == nil && inStore(image.Reference) {
+		// Its digest is what it was found by. Whoever may have it elsewhere pulls it.
+		return maru.Image{}, maru.Errorf(maru.NotFound, "image %s is not here", reference)
+	}
+	return image, err
+}
+
+// inStore tells whether a reference is the engine's own name for what was pushed or deployed.
+func inStore(reference string) bool {
+	return strings.HasPrefix(reference, maru.RegistryHost+"/") || strings.HasPrefix(reference, server.BuiltImages)
 }
