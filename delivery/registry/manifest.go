@@ -241,6 +241,8 @@ func (c *call) keep(pushed maru.Content, data []byte) error {
 
 // removeManifest takes a tag away, or by digest a manifest with its tags.
 func (c *call) removeManifest() error {
+	c.pushing.Lock() // an index that is being pushed may be made of it
+	defer c.pushing.Unlock()
 	found, err := c.content(c.last)
 	if err == nil && found.MediaType == "" {
 		err = maru.Errorf(maru.NotFound, "%s is a blob, no manifest", c.last)
