@@ -3,8 +3,8 @@
 // releases use, and the volumes.
 //
 // A backup is taken in this order: state, then Git repositories, then images, then volumes, each repository and
-// each volume as it is at one moment: a commit that the state knows is there. It is restored in another: nothing before the whole file was read and found sound, and the
-// state last, in one commit, because with it the apps start.
+// each volume as it is at one moment: a commit that the state knows is there. It is restored in another: nothing
+// before the whole file was read and found sound, and the state last, in one commit, because with it the apps start.
 package backup
 
 import (
@@ -48,7 +48,7 @@ type Images interface {
 // Repositories are the Git repositories.
 type Repositories interface {
 	List() []maru.RepositoryID
-	Export(ctx context.Context, id maru.RepositoryID, w io.Writer) error
+	Export(ctx context.Context, id maru.RepositoryID, w io.Writer) error // NotFound, before anything is written, when there is none
 	Import(ctx context.Context, id maru.RepositoryID, r io.Reader) error // Conflict when there is one
 	Remove(id maru.RepositoryID) error
 }
@@ -125,12 +125,43 @@ func (b *Backups) saveRepositories(ctx context.Context, a *archive.Writer) error
 		return nil
 	}
 	for _, id := range b.config.Repositories.List() {
-		err := section(a, sectionRepository, id.String(), func(w io.Writer) error { return b.config.Repositories.Export(ctx, id, w) })
+		w := &lateSection{archive: a, section: archive.Section{Kind: sectionRepository, Name: id.String()}}
+		err := b.config.Repositories.Export(ctx, id, w)
+		if maru.KindOf(err) == maru.NotFound && w.WriteCloser == nil {
+			continue // it was removed meanwhile
+		}
+		if err == nil {
+			err = w.Close()
+		}
 		if err != nil {
 			return maru.Errorf(maru.KindOf(err), "back up the Git repository %s: %w", id, err)
 		}
 	}
 	return nil
+}
+
+// lateSection is a section that begins with the first byte of it.
+type lateSection struct {
+	archive *archive.Writer
+	section archive.Section
+	io.WriteCloser
+}
+
+func (s *lateSection) Write(p []byte) (n int, err error) {
+	if s.WriteCloser == nil {
+		if s.WriteCloser, err = s.archive.Section(s.section); err != nil {
+			return 0, err
+		}
+	}
+	return s.WriteCloser.Write(p)
+}
+
+// Close ends the section, if it began.
+func (s *lateSection) Close() error {
+	if s.WriteCloser == nil {
+		return nil
+	}
+	return s.WriteCloser.Close()
 }
 
 func (b *Backups) saveImages(ctx context.Context, a *archive.Writer) error {

@@ -75,14 +75,24 @@ func (d *disk) ImportVolume(_ context.Context, id maru.VolumeID, r io.Reader) er
 }
 
 // repositories are Git repositories with contents.
-type repositories struct{ content map[maru.RepositoryID]string }
+type repositories struct {
+	content   map[maru.RepositoryID]string
+	exporting func() // nil: nothing happens meanwhile
+}
 
 func (r *repositories) List() []maru.RepositoryID {
 	return slices.SortedFunc(maps.Keys(r.content), func(a, b maru.RepositoryID) int { return strings.Compare(a.String(), b.String()) })
 }
 
 func (r *repositories) Export(_ context.Context, id maru.RepositoryID, w io.Writer) error {
-	_, err := io.WriteString(w, r.content[id])
+	content, ok := r.content[id]
+	if !ok {
+		return maru.Errorf(maru.NotFound, "there is no repository %s", id)
+	}
+	if r.exporting != nil {
+		r.exporting()
+	}
+	_, err := io.WriteString(w, content)
 	return err
 }
 
@@ -127,7 +137,7 @@ func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{
 		store: memory.New(), disk: &disk{content: map[maru.VolumeID]string{}}, images: &images{content: map[string]string{}}, folder: t.TempDir(),
-		repositories: &repositories{map[maru.RepositoryID]string{}},
+		repositories: &repositories{content: map[maru.RepositoryID]string{}},
 	}
 	m.backups = New(Config{
 		State: m.store, Repositories: m.repositories, Volumes: m.disk, Images: m.images, Folder: m.folder, Version: "1.0.0",
@@ -226,6 +236,25 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	_, err = m.backups.Restore(t.Context(), bytes.NewReader(file.Bytes()), "correct horse")
 	wantKind(t, "restore again", err, maru.Conflict)
+}
+
+// TestRepositoryThatGoes: what is removed while a backup is taken is not in it.
+func TestRepositoryThatGoes(t *testing.T) {
+	old := filled(t)
+	zoo := maru.RepositoryID{Project: "default", App: "zoo"}
+	old.repositories.content[zoo] = "commits"
+	old.repositories.exporting = func() { delete(old.repositories.content, zoo) }
+	var file bytes.Buffer
+	if err := old.backups.write(t.Context(), &file, archive.Lock{Passphrase: "correct horse", WorkFactor: 10}, true); err != nil {
+		t.Fatal(err)
+	}
+	m := newMachine(t)
+	if _, err := m.backups.Restore(t.Context(), &file, "correct horse"); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(old.state(t), m.state(t)); d != "" {
+		t.Error(d)
+	}
 }
 
 func TestWithoutVolumes(t *testing.T) {
