@@ -64,13 +64,10 @@ func add(archive *tar.Writer, name, relative string, d fs.DirEntry) error {
 	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}
-	missing := header.Size
-	if n, err := io.CopyN(archive, file, header.Size); err == nil || !errors.Is(err, io.EOF) {
-		return err
-	} else {
-		missing -= n
+	n, err := io.CopyN(archive, file, header.Size)
+	if errors.Is(err, io.EOF) {
+		_, err = io.CopyN(archive, zeros{}, header.Size-n)
 	}
-	_, err = io.CopyN(archive, zeros{}, missing)
 	return err
 }
 

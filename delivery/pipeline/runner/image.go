@@ -167,10 +167,9 @@ func (c inAction) giveWorkspace(ctx context.Context, job machine.Container) erro
 	coming := path.Join(c.paths.Temp, "workspace")
 	err := piped(func(w io.Writer) error { return c.CopyOut(ctx, c.paths.Workspace, w) },
 		func(r io.Reader) error { return machine.CopyIn(ctx, job, coming, machine.Limited(r, maxWorkspace)) })
-	script := `rm -rf -- "$2"`
+	script := `[ ! -e "$2" ] || find "$2" -delete` // of the programs that each job's image has
 	if err == nil {
-		script = `cd -- "$1" && find . ! -name . -prune -exec rm -rf {} + &&
-cd -- "$2" && find . ! -name . -prune -exec sh -c 'to=$1; shift; exec mv -- "$@" "$to"' sh "$1" {} + && cd / && rmdir -- "$2"`
+		script = `cd -- "$1" && find . -depth ! -name . -delete && tar -c -f - -C "$2" . | tar -x -f - && find "$2" -delete`
 	}
 	return errors.Join(err, machine.Run(ctx, job, script, c.paths.Workspace, coming))
 }
